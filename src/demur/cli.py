@@ -1,0 +1,343 @@
+"""The command line: one command a verb, each as thin as it can be.
+
+    demur study       arms x seeds from one seed model, with a verdict
+    demur train       one recipe on one model
+    demur evaluate    one model on a suite of exchanges
+    demur report      run folders -> one HTML page
+    demur recipes     what can be trained, or one recipe in full
+    demur pretrain    the seed model, from nothing
+
+Exit codes: 0; 2 for a mistake that the message says how to mend; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demur import __version__
+from demur.errors import DemurError
+from demur.runlog import explain_os_error
+
+app = typer.Typer(
+    name="demur",
+    help="Train and measure language models on when to disagree, and how sure to be.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made if absent.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe's key, as in [cyan]--set learner.steps=3[/cyan]; repeatable.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in a folder that holds a run.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only results and errors.")]
+Model = Annotated[
+    str, typer.Option("--model", help="Hugging Face folder, or [cyan]seed[/cyan], the built-in one.")
+]
+TaskFile = Annotated[
+    Path | None, typer.Option("--tasks", help="JSONL or Parquet file of questions and answers.")
+]
+QuestionColumn = Annotated[str, typer.Option("--question", help="Its column of questions.")]
+AnswerColumn = Annotated[str, typer.Option("--answer", help="Its column of right answers.")]
+Grader = Annotated[
+    str | None, typer.Option("--grader", help="exact, number or math; found by itself if left out.")
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"demur {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Train and measure language models on when to disagree, and how sure to be."""
+
+
+@app.command()
+def study(
+    out: Out = Path("study"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seed model, majority and demur, one seed, minutes.")
+    ] = False,
+    arms: Annotated[
+        str | None, typer.Option("--arms", help="Comma-separated recipes; default: all eight.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Seeds an arm (default 3; quick: 1).", min=1)
+    ] = None,
+    tasks: Annotated[
+        int | None, typer.Option("--tasks", help="Evaluated tasks a family.", min=4)
+    ] = None,
+    model: Model = "seed",
+    seed: Seed = 0,
+    set_: Sets = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train several arms from one model, measure them alike, and give a verdict.
+
+    [dim]demur study --quick --out demo[/dim]
+    [dim]demur study --arms majority,demur --seeds 3 --out study[/dim]
+    """
+    from demur import console
+    from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
+
+    named = tuple(a.strip() for a in arms.split(",") if a.strip()) if arms else None
+    config = StudyConfig(
+        arms=named or (QUICK_ARMS if quick else ARMS),
+        seeds=seeds or (1 if quick else 3),
+        quick=quick,
+        tasks=tasks or StudyConfig.tasks,
+        overrides=tuple(set_ or ()),
+        first_seed=seed,
+    )
+    for arm in config.arms:
+        recipe_for(arm, config)  # every mistake shows before any work
+    folder = _model_folder(model)
+    _threads()
+    started = time.perf_counter()
+    runs = len(config.arms) * config.seeds
+    with console.StudyDisplay(runs, quiet=quiet) as display:
+        result = run_study(config, folder, out, display, resume=resume)
+        display.phase("writing the report")
+        page = _report([out], None)
+    console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
+    console.out.print(console.verdict_table(result["verdict"]["criteria"]))
+    for sentence in result["verdict"]["sentences"]:
+        console.out.print(sentence, highlight=False)
+    console.out.print(f"{time.perf_counter() - started:.0f} s in this sitting", highlight=False)
+    console.out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see demur recipes) or .toml file.")],
+    out: Out,
+    model: Model = "seed",
+    tasks: TaskFile = None,
+    question: QuestionColumn = "question",
+    answer: AnswerColumn = "answer",
+    grader: Grader = None,
+    seed: Seed = 0,
+    set_: Sets = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train one model with one recipe; the last checkpoint is a Hugging Face folder.
+
+    [dim]demur train demur --out runs/demur[/dim]
+    [dim]demur train majority --model ./my-model --tasks train.jsonl --out runs/mine[/dim]
+    """
+    from demur import console
+    from demur.config import apply_overrides, check_recipe, read_recipe
+    from demur.policies.local import LocalPolicy
+    from demur.runlog import RunFolder
+    from demur.train import train as run_training
+
+    data, where = read_recipe(recipe)
+    if tasks is not None:
+        file = {"path": str(tasks), "question": question, "answer": answer}
+        table = dict(data.get("tasks", {}))
+        data = {**data, "tasks": {**table, "file": file | ({"grader": grader} if grader else {})}}
+    resolved = check_recipe(apply_overrides(data, set_ or ()), where)
+    policy = LocalPolicy.from_folder(_model_folder(model))
+    settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
+    run = RunFolder(out, settings, resume=resume)
+    _threads()
+    steps = sum(stage.steps for stage in resolved.stages)
+    with console.bar() as progress:
+        progress.disable = quiet
+        task = progress.add_task(resolved.name, total=steps, note="private samples first")
+
+        def watch(line: dict[str, object]) -> None:
+            progress.update(task, completed=float(str(line["step"])), note=console.step_note(line))
+
+        at = run_training(resolved, policy, run, seed=seed, watch=watch)
+    last = run.latest_checkpoint()
+    page = _report([out], None)
+    console.out.print(
+        f"{at.total} steps in {at.seconds:.0f} s, anchor budget {at.budget}", highlight=False
+    )
+    if last is not None:
+        console.out.print(f"Model:  {last.path}", highlight=False, soft_wrap=True)
+    console.out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Hugging Face folder, or seed, the built-in model.")],
+    out: Out,
+    tasks: TaskFile = None,
+    question: QuestionColumn = "question",
+    answer: AnswerColumn = "answer",
+    grader: Grader = None,
+    n: Annotated[int, typer.Option("--n", help="Tasks (of each family of the world).", min=1)] = 250,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest reply.", min=1)] = 32,
+    seed: Seed = 0,
+    set_: Sets = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure when a model disagrees, and how sure it is, beside the scripted baselines.
+
+    [dim]demur evaluate runs/demur/checkpoints/step-400 --out eval[/dim]
+    [dim]demur evaluate ./my-model --tasks test.jsonl --max-tokens 400 --out eval[/dim]
+    """
+    from demur import console
+    from demur.suites import EvaluateConfig, run_evaluation
+
+    config = EvaluateConfig(
+        model=model,
+        tasks=None if tasks is None else str(tasks),
+        question=question,
+        answer=answer,
+        grader=grader,
+        n=n,
+        max_tokens=max_tokens,
+        seed=seed,
+    ).override(set_ or ())
+    _threads()
+    with console.err.status("loading") as status:
+        say = (lambda text: None) if quiet else (lambda text: status.update(text))
+        result = run_evaluation(config, _model_folder(model), out, say, resume=resume)
+    page = _report([out], None)
+    console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
+    for sentence in result["verdict"]["sentences"]:
+        console.out.print(sentence, highlight=False)
+    console.out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Study, run or evaluation folders.")],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file or folder to write.")] = None,
+) -> None:
+    """Make one self-contained HTML page of run folders; several are compared."""
+    typer.echo(f"Report: {_report(folders, out)}")
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this recipe in full.")] = None,
+) -> None:
+    """List the recipes that come with demur, or show one with every default filled in."""
+    from rich.table import Table
+
+    from demur import console
+    from demur.config import load_recipe, recipe_names, to_toml
+
+    if name is not None:
+        typer.echo(to_toml(load_recipe(name)), nl=False)
+        return
+    table = Table("recipe", "what it does", "source")
+    for each in recipe_names():
+        recipe = load_recipe(each)
+        table.add_row(each, recipe.description, recipe.source)
+    console.out.print(table)
+
+
+@app.command()
+def pretrain(
+    out: Out,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Optimiser steps; default: the recipe's.", min=1)
+    ] = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the seed model from the embedded world's text: about 20 minutes on 2 cores."""
+    from demur import console
+    from demur.world.seed import make_seed
+
+    _threads()
+    with console.bar() as progress:
+        progress.disable = quiet
+        task = progress.add_task("pretrain", total=None, note="")
+
+        def watch(line: dict[str, float]) -> None:
+            progress.update(
+                task, total=line["of"], completed=line["step"], note=f"loss {line['loss']:.3f}"
+            )
+
+        card = make_seed(out, steps=steps, seed=seed, resume=resume, watch=watch)
+    for key, value in card.items():
+        console.out.print(f"{key:28} {value}", highlight=False)
+
+
+def _report(folders: list[Path], out: Path | None) -> Path:
+    from demur.report import write_report
+
+    return write_report(folders, out)
+
+
+def _model_folder(model: str) -> Path:
+    if model == "seed":
+        from demur.world.seed import SEED_FOLDER
+
+        return SEED_FOLDER
+    from demur.policies.folder import check_model_folder
+
+    check_model_folder(Path(model))
+    return Path(model)
+
+
+def _threads() -> None:
+    """Use the machine's cores unless OMP_NUM_THREADS says otherwise."""
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
+
+
+def main() -> None:
+    """Run the command line; turn mistakes into one sentence and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except (typer.Exit, SystemExit) as stop:
+        raise SystemExit(getattr(stop, "exit_code", getattr(stop, "code", 0))) from None
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("stopped; nothing is lost but the step in hand: --resume goes on", 130)
+    except DemurError as error:
+        _complain(str(error), 2)
+    except OSError as error:
+        _complain(explain_os_error(error), 2)
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            raise SystemExit(2) from None
+        raise
+
+
+def _complain(sentence: str, code: int) -> None:
+    print(f"demur: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""Recipes: which tasks, and which stages of training one after the other, as TOML.
+
+    name = "rlcr"
+    description = "Brier score beside correctness, as published."
+    source = "arXiv 2507.16806"
+    [tasks]
+    families = ["sum", "fact"]
+    [[stages]]
+    kind = "policy_gradient"
+    steps = 160
+    anchor = "truth"
+    rewards = { correctness = 0.5, brier = 0.5, format = 0.5 }
+
+Every key is checked when a recipe is loaded, against the registries of games, anchors and rewards
+and against its own bounds, so that nothing fails an hour later. A mistake is one sentence that
+names the key as ``--set`` would write it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from demur.anchors import make_anchor
+from demur.errors import ConfigError, DemurError, UnknownName
+from demur.games import GAMES
+from demur.rewards import check_weights
+from demur.schema import Speaker
+from demur.tasks.grader import get_grader
+from demur.tasks.source import RELIABILITIES
+from demur.world.questions import FAMILIES, PLAY_FAMILIES
+
+Toml = dict[str, Any]
+"""A TOML table as tomllib reads it."""
+
+Scalar = bool | int | float | str
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+LEARNER = "learner"
+"""In an override, the last policy-gradient stage (or the last stage, if there is none)."""
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions, no infinities."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class FileTasks(Strict):
+    """Tasks from a file instead of the embedded world; see ``demur.tasks.file.load_tasks``."""
+
+    path: str
+    question: str = "question"
+    answer: str = "answer"
+    grader: str | None = None
+    family: str | None = None
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> FileTasks:
+        if self.grader is not None:
+            get_grader(self.grader)
+        return self
+
+
+class Tasks(Strict):
+    """What is asked and what is claimed beside it.
+
+    ``claim_reliabilities`` are the rates at which claims are right, drawn evenly; a wrong claim is
+    a perturbation of the truth ("perturb"), one of the model's own wrong answers ("own") or either
+    ("mixed"); ``disclosed`` is the share of claims whose reliability the prompt tells. At most
+    ``pool`` tasks (of each family of the world) are drawn from. ``private_samples`` claim-free
+    replies of up to ``max_tokens`` tokens to each task say what the model thinks on its own.
+    """
+
+    families: list[str] = Field(default=list(PLAY_FAMILIES), min_length=1)
+    claim_reliabilities: list[Share] = Field(default=list(RELIABILITIES), min_length=1)
+    wrong_claims: Literal["perturb", "own", "mixed"] = "mixed"
+    speakers: list[Speaker] = Field(default=["user"], min_length=1)
+    disclosed: Share = 0.7
+    pool: Count = 800
+    private_samples: Count = 8
+    max_tokens: Count = 32
+    file: FileTasks | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Tasks:
+        for family in self.families:
+            if family not in FAMILIES:
+                raise UnknownName("family", family, FAMILIES)
+        return self
+
+
+class Distil(Strict):
+    """Learn to give in one pass what private deliberation comes to.
+
+    The private samples of each task give a modal answer and its share; ``labels`` tasks whose truth
+    is looked up turn shares into probabilities; Bayes' rule turns these and a claim's reliability
+    into the best reply, and the policy is trained on ``batch`` such replies a step. ``alone_share``
+    of them have no claim. ``warmup`` is the share of the steps over which the learning rate rises;
+    with ``decay`` it then falls to 0.
+    """
+
+    kind: Literal["distil"] = "distil"
+    labels: Count = 300
+    steps: Count = 260
+    batch: Count = 128
+    alone_share: Share = 0.25
+    learning_rate: Positive = 1e-3
+    warmup: Share = 0.05
+    decay: bool = False
+    max_grad_norm: Positive = 1.0
+
+
+class PolicyGradient(Strict):
+    """Play, judge, pay and update, ``steps`` times.
+
+    ``prompts`` groups of ``group`` replies a step; ``alone_share`` of the groups have no claim.
+    With ``spans`` each reward pays its own span, without it the whole reply. ``expected_score``
+    weighs the expected Brier loss of the stated confidence (0: off). ``epochs`` are passes over a
+    step's samples; ``warmup`` is the share of the steps over which the learning rate rises; with
+    ``decay`` it then falls to 0.
+    """
+
+    kind: Literal["policy_gradient"] = "policy_gradient"
+    steps: Count = 100
+    prompts: Count = 32
+    group: Count = 16
+    game: str = "objection"
+    anchor: str = "truth"
+    anchor_options: dict[str, Scalar] = Field(default={})
+    rewards: dict[str, float] = Field(default={"correctness": 1.0})
+    spans: bool = False
+    expected_score: NotNegative = 0.0
+    advantage: Literal["mean", "mean_std"] = "mean"
+    normalise: Literal["grpo", "dr_grpo", "bnpo"] = "bnpo"
+    clip: Positive = 0.2
+    kl: NotNegative = 0.0
+    learning_rate: Positive = 1e-4
+    warmup: Share = 0.05
+    decay: bool = False
+    max_grad_norm: Positive = 1.0
+    epochs: Count = 1
+    temperature: Positive = 1.0
+    max_tokens: Count = 32
+    alone_share: Share = 0.25
+    entropy_floor: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _known(self) -> PolicyGradient:
+        if self.game not in GAMES:
+            raise UnknownName("game", self.game, GAMES)
+        make_anchor(  # with stand-ins for what the run supplies: only the options are tried here
+            self.anchor,
+            self.anchor_options,
+            rng=np.random.default_rng(0),
+            private=lambda task: (None, 0.0),
+        )
+        check_weights(self.rewards)
+        if self.group < 2:
+            raise ConfigError(
+                f"group must be at least 2 with advantage = {self.advantage!r}: a reply is "
+                f"compared with the others of its group"
+            )
+        return self
+
+
+Stage = Annotated[Distil | PolicyGradient, Discriminator("kind")]
+STAGES: dict[str, type[Distil | PolicyGradient]] = {
+    "distil": Distil,
+    "policy_gradient": PolicyGradient,
+}
+
+
+class Recipe(Strict):
+    """One experiment: tasks and stages. ``source`` names the paper, if there is one.
+
+    A checkpoint is taken every ``checkpoint_every`` steps and at the end of each stage; every
+    ``probe_every`` steps the policy is measured on the dev split, where there is one.
+    """
+
+    name: str
+    description: str = ""
+    source: str = ""
+    checkpoint_every: Count = 50
+    probe_every: Count = 40
+    tasks: Tasks = Field(default=Tasks())
+    stages: list[Stage] = Field(min_length=1)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with demur."""
+    files = (entry.name for entry in _recipe_folder().iterdir())
+    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe by name, or from a path that ends in ``.toml``, with ``--set`` overrides."""
+    data, where = read_recipe(name_or_path)
+    return check_recipe(apply_overrides(data, overrides), where)
+
+
+def read_recipe(name_or_path: str | Path) -> tuple[Toml, str]:
+    """Read a recipe's table, unchecked, and say where it came from."""
+    given = str(name_or_path)
+    source: Traversable
+    if given.endswith(".toml"):
+        source, where = Path(given), given
+    else:
+        if given not in recipe_names():
+            raise UnknownName("recipe", given, recipe_names())
+        source, where = _recipe_folder() / f"{given}.toml", f"recipe {given}"
+    try:
+        return tomllib.loads(source.read_bytes().decode()), where
+    except FileNotFoundError:
+        raise ConfigError(f"there is no recipe file {given}; check the path") from None
+    except OSError as error:
+        raise ConfigError(f"the recipe file {given} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{where} is not UTF-8; save it in that encoding") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{where} is not valid TOML: {_first_line(error)}") from None
+
+
+def check_recipe(data: Mapping[str, object], where: str = "recipe") -> Recipe:
+    """Check a recipe's table; raises ``ConfigError`` or ``UnknownName`` with the dotted key."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise _sentence(error.errors()[0], data, where) from None
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Write a recipe with every default filled in; reading it back gives an equal recipe."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
+
+
+def apply_overrides(data: Mapping[str, object], overrides: Sequence[str]) -> Toml:
+    """Give a copy of a recipe's table with ``key=value`` overrides applied.
+
+    Keys are dotted ("tasks.disclosed", "stages.0.steps"); "learner.steps" means the last
+    policy-gradient stage, or the last stage if there is none. Values are written as in TOML; a bare
+    word or path is text. Only the keys are checked here; ``check_recipe`` checks the values.
+    """
+    result: Toml = copy.deepcopy(dict(data))
+    for override in overrides:
+        key, value = override_value(override)
+        _assign(result, _resolve(result, key), value)
+    return result
+
+
+def override_value(override: str) -> tuple[str, object]:
+    """Read one ``key=value``: the key as typed, the value as TOML or a bare word."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"cannot read --set {override!r}: write it as key=value")
+    return key, _value(key, text.strip())
+
+
+def _recipe_folder() -> Traversable:
+    return resources.files("demur") / "recipes"
+
+
+def _first_line(error: Exception) -> str:
+    """The parser's message, which ends in "(at line 3, column 5)"."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _resolve(data: Toml, key: str) -> list[str | int]:
+    """Turn a dotted key into a path, checking every part of it against the models."""
+    typed = key.split(".")
+    parts = typed
+    if key == LEARNER:
+        raise ConfigError(f"cannot set {key!r} as a whole: name one of its keys, as {key}.steps=3")
+    if typed[0] == LEARNER:
+        stages = _stages(data)
+        kinds = [stage.get("kind") for stage in stages]
+        last = max((i for i, kind in enumerate(kinds) if kind == "policy_gradient"), default=-1)
+        parts = ["stages", str(last if last >= 0 else len(stages) - 1), *typed[1:]]
+    path: list[str | int] = []
+    for number, part in enumerate(parts):
+        known = _known_keys(data, path)
+        if known is None:
+            path.append(part)  # a table of free names: rewards, anchor options
+        elif part not in known:
+            names = known if path else [*known, LEARNER]
+            before = typed[: number + len(typed) - len(parts)]
+            raise UnknownName("key", key, _dotted_all(before, names))
+        else:
+            path.append(int(part) if path == ["stages"] else part)
+    return path
+
+
+def _stages(data: Toml) -> list[Toml]:
+    stages = data.get("stages")
+    if not isinstance(stages, list) or not stages or not all(isinstance(s, dict) for s in stages):
+        raise ConfigError("the recipe has no stages: add a [[stages]] table with a kind")
+    return stages
+
+
+def _known_keys(data: Mapping[str, object], path: Sequence[str | int]) -> list[str] | None:
+    """The keys that may stand at a path; ``None`` where any may, and [] where none may."""
+    match list(path):
+        case []:
+            return list(Recipe.model_fields)
+        case ["tasks"]:
+            return list(Tasks.model_fields)
+        case ["tasks", "file"]:
+            return list(FileTasks.model_fields)
+        case ["stages"]:
+            return [str(number) for number in range(len(_stages(dict(data))))]
+        case ["stages", int(number)]:
+            kind = _stages(dict(data))[number].get("kind")
+            models = [STAGES[kind]] if kind in STAGES else list(STAGES.values())
+            return sorted({field for model in models for field in model.model_fields})
+        case ["stages", int(), "rewards" | "anchor_options"]:
+            return None
+        case _:
+            return []
+
+
+def _assign(data: Toml, path: Sequence[str | int], value: object) -> None:
+    at: Any = data
+    for part in path[:-1]:
+        if isinstance(at, dict) and not isinstance(at.get(str(part)), dict | list):
+            # A table that the recipe leaves out starts from its default: "learner.rewards.brier"
+            # adds to correctness rather than replacing it.
+            at[str(part)] = dict(PolicyGradient().rewards) if part == "rewards" else {}
+        at = at[part]
+    at[path[-1]] = value
+
+
+def _value(key: str, text: str) -> object:
+    """Read a value as TOML, or as text if it is a bare word or path."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+        if set(table) == {"value"}:
+            return table["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        if re.fullmatch(r"[A-Za-z_./~][\w./~ -]*", text):
+            return text
+    raise ConfigError(f"cannot read the value of --set {key}={text}: write it as in TOML")
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _dotted_all(path: Sequence[str | int], keys: Sequence[str]) -> list[str]:
+    return [_dotted([*path, key]) for key in keys] or ["nothing below it"]
+
+
+def _sentence(error: ErrorDetails, data: Mapping[str, object], where: str) -> ConfigError:
+    """One pydantic error as one of ours."""
+    path = [part for part in error["loc"] if part != "[key]"]
+    if len(path) > 2 and path[0] == "stages" and path[2] in STAGES:
+        del path[2]  # pydantic puts the tag of the union there
+    key = _dotted(path)
+    kind, context = error["type"], error.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, DemurError):
+        located: ConfigError = cause if isinstance(cause, UnknownName) else ConfigError()
+        located.args = (": ".join(filter(None, [where, key, str(cause)])),)
+        return located
+    if kind == "extra_forbidden":
+        known = _dotted_all(path[:-1], _known_keys(data, path[:-1]) or [])
+        unknown = UnknownName("key", key, known)
+        unknown.args = (f"{where}: {unknown}",)
+        return unknown
+    if kind == "missing":
+        return ConfigError(f"{where}: {key} is missing; add it")
+    if kind == "union_tag_not_found":
+        return ConfigError(f"{where}: {key}.kind is missing; add one of: {', '.join(STAGES)}")
+    if kind == "union_tag_invalid":
+        unknown = UnknownName("stage kind", str(context.get("tag")), STAGES)
+        unknown.args = (f"{where}: {key}: {unknown}",)
+        return unknown
+    said = error["msg"][0].lower() + error["msg"][1:]
+    return ConfigError(f"{where}: {key}: {said}, not {error['input']!r}")

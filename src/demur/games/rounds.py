@@ -1,0 +1,37 @@
+"""One round of a one-turn game: dialogues out, episodes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from demur.reply import parse
+from demur.schema import Claim, Completion, Dialogue, Episode, Group, Policy, Sampling, Task, Turn
+from demur.schema import Reply, Unparsed
+
+RESPONDER = "responder"
+
+
+def read(completion: Completion) -> Reply | Unparsed:
+    """Parse a completion; one that ran into the length limit and has no whole reply says so."""
+    reply = parse(completion.text)
+    if isinstance(reply, Unparsed) and completion.stop == "length":
+        return Unparsed(f"ran into the token limit ({reply.reason})")
+    return reply
+
+
+def one_round(
+    policy: Policy,
+    draws: Sequence[tuple[Task, Claim | None]],
+    dialogues: Sequence[Dialogue],
+    n: int,
+    sampling: Sampling,
+) -> list[Group]:
+    """Ask once for all dialogues and wrap each completion as a one-turn episode."""
+    groups = []
+    answers = policy.reply(dialogues, n, sampling)
+    for (task, claim), dialogue, completions in zip(draws, dialogues, answers, strict=True):
+        episodes = tuple(
+            Episode(task, claim, (Turn(RESPONDER, dialogue, c, read(c)),)) for c in completions
+        )
+        groups.append(Group(task, claim, episodes))
+    return groups

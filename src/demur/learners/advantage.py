@@ -1,0 +1,52 @@
+"""Credit: from rewards to an advantage per token.
+
+The baseline is the mean reward of the group (one prompt's replies), per span: the tokens of the
+answer are paid by the components of the answer, those of the confidence by the components of the
+confidence, and ``all`` components reach every token. With one ``all`` component this is GRPO's
+group-mean advantage (Dr. GRPO where it is not divided by the standard deviation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from demur.schema import FloatArray, Reward, Span
+
+Baseline = Literal["mean", "mean_std"]
+STD_FLOOR = 1e-6
+
+
+def group_advantages(
+    rewards: Sequence[Reward | None], baseline: Baseline = "mean"
+) -> dict[Span, FloatArray]:
+    """Advantage of each reply of one group by span; NaN where no component of that span was given.
+
+    ``mean``: r - mean(r), RLCR and Dr. GRPO. ``mean_std``: that over (std(r) + 1e-6), GRPO as TTRL
+    runs it. A reply whose anchor abstained (``None``, or no component) takes no part in the mean.
+
+    >>> from demur.schema import Component, Reward
+    >>> pay = lambda v: Reward({"correctness": Component(v, "answer")}, {"correctness": 1.0})
+    >>> group_advantages([pay(1.0), pay(0.0), pay(0.0), None])["answer"].round(3).tolist()
+    [0.667, -0.333, -0.333, nan]
+    """
+    sums = [{} if r is None else r.by_span() for r in rewards]
+    spans: set[Span] = {span for by_span in sums for span in by_span}
+    advantages: dict[Span, FloatArray] = {}
+    for span in sorted(spans):
+        values = np.array([by_span.get(span, np.nan) for by_span in sums], dtype=np.float64)
+        centred = values - np.nanmean(values)
+        if baseline == "mean_std":
+            centred = centred / (np.nanstd(values) + STD_FLOOR)
+        advantages[span] = centred
+    return advantages
+
+
+def token_advantages(
+    spans: Sequence[Span], by_span: dict[Span, float]
+) -> tuple[float, ...]:
+    """One advantage a token: its own span's plus that of ``all``; missing ones add nothing."""
+    every = by_span.get("all", 0.0)
+    return tuple(every + (by_span.get(span, 0.0) if span != "all" else 0.0) for span in spans)

@@ -1,0 +1,132 @@
+"""From played and paid groups to what a learner consumes.
+
+Token spans come from the reply's character offsets: a token belongs to the span in which its first
+character lies. The tags themselves belong to ``all`` (format), except that the token closing the
+answer is the answer's: it decides where the answer ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from demur.learners.advantage import Baseline, group_advantages, token_advantages
+from demur.schema import (
+    Completion,
+    Episode,
+    ExpectedScore,
+    Group,
+    Reply,
+    Reward,
+    Sample,
+    Span,
+    Unparsed,
+    Verdict,
+)
+
+LEVELS = tuple(k / 10 for k in range(11))
+Pieces = Callable[[Sequence[int]], list[str]]
+
+
+def token_spans(completion: Completion, reply: Reply | Unparsed, pieces: Pieces) -> list[Span]:
+    """The span of every completion token; all ``all`` where the reply could not be read."""
+    count = len(completion.token_ids)
+    spans: list[Span] = ["all"] * count
+    if isinstance(reply, Unparsed):
+        return spans
+    starts, ends, at = [], [], 0
+    for piece in pieces(completion.token_ids):
+        starts.append(at)
+        at += len(piece)
+        ends.append(at)
+    names: tuple[Span, ...] = ("answer", "confidence")
+    for name in names:
+        low, high = reply.spans[name]
+        last = None
+        for t in range(count):
+            if starts[t] < high and ends[t] > low:
+                spans[t] = name
+                last = t
+        if name == "answer" and last is not None and last + 1 < count:
+            spans[last + 1] = name
+    return spans
+
+
+def expected_score(
+    completion: Completion,
+    spans: Sequence[Span],
+    verdict: Verdict,
+    level_ids: tuple[int, ...] | None,
+    weight: float,
+) -> ExpectedScore | None:
+    """The Brier loss of every level at the token that states the confidence.
+
+    sum_k pi(k) (k/10 - v)^2: exact where the whole confidence is one level token (the seed model).
+    ``None`` where the anchor abstained, the weight is 0, or no single level token states it; the
+    sampled score of the reward then carries the credit alone.
+    """
+    if verdict is None or weight == 0 or level_ids is None:
+        return None
+    at = [t for t, span in enumerate(spans) if span == "confidence"]
+    if len(at) != 1 or completion.token_ids[at[0]] not in level_ids:
+        return None
+    losses = tuple((level - verdict) ** 2 for level in LEVELS)
+    return ExpectedScore(at[0], level_ids, losses, weight)
+
+
+def make_samples(
+    groups: Sequence[Group],
+    verdicts: Sequence[Sequence[Verdict]],
+    rewards: Sequence[Sequence[Reward | None]],
+    *,
+    pieces: Pieces,
+    baseline: Baseline = "mean",
+    level_ids: tuple[int, ...] | None = None,
+    score_weight: float = 0.0,
+) -> list[Sample]:
+    """One sample an episode; a group in which nothing differs and nothing is scored is left out.
+
+    With an expected score the confidence tokens take their credit from it alone: the sampled score
+    is dropped there, as it would only add noise to the same gradient.
+    """
+    samples: list[Sample] = []
+    for index, (group, judged, paid) in enumerate(zip(groups, verdicts, rewards, strict=True)):
+        advantages = group_advantages(paid, baseline)
+        flat = all(np.nan_to_num(values).any() == np.False_ for values in advantages.values())
+        for i, (episode, verdict) in enumerate(zip(group.episodes, judged, strict=True)):
+            completion = episode.turns[-1].completion
+            if paid[i] is None or not completion.token_ids:
+                continue
+            spans = token_spans(completion, episode.reply, pieces)
+            term = expected_score(completion, spans, verdict, level_ids, score_weight)
+            if flat and term is None:
+                continue
+            by_span: dict[Span, float] = {
+                span: float(values[i])
+                for span, values in advantages.items()
+                if np.isfinite(values[i])
+            }
+            if term is not None:
+                by_span.pop("confidence", None)
+            samples.append(_sample(episode, completion, spans, by_span, index, term))
+    return samples
+
+
+def _sample(
+    episode: Episode,
+    completion: Completion,
+    spans: Sequence[Span],
+    by_span: dict[Span, float],
+    group: int,
+    term: ExpectedScore | None,
+) -> Sample:
+    return Sample(
+        prompt_ids=completion.prompt_ids,
+        completion_ids=completion.token_ids,
+        logprobs=completion.logprobs,
+        advantages=token_advantages(spans, by_span),
+        group=group,
+        seat=episode.turns[-1].seat,
+        expected_score=term,
+    )

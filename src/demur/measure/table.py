@@ -1,0 +1,273 @@
+"""Transcripts as arrays: columns read once, answers compared once, missing kept apart from false.
+
+A table is a mapping of column names to lists or arrays, or a pyarrow table (anything with
+``column_names`` and ``column(name).to_numpy()``). :class:`Columns` turns it into the arrays that
+measures want. A fact about a row has three values, held as int8: 1 yes, 0 no, -1 not known. A
+column that a measure needs and the table lacks raises :class:`MissingColumnError`, which
+:mod:`demur.measure.summary` turns into the reason why that measure was dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demur.errors import TaskFileError
+from demur.tasks import grader as graders
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Known = NDArray[np.int8]
+Same = Callable[[str, str], bool]
+DEFAULT_GRADER = "number"
+KINDS = ("alone", "claim", "sham")
+
+
+class ArrowTable(Protocol):
+    """What is used of a pyarrow table."""
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns."""
+        ...
+
+    def column(self, i: str) -> Any:
+        """One column, which has ``to_numpy()``."""
+        ...
+
+
+Table = Mapping[str, Sequence[Any] | NDArray[Any]] | ArrowTable
+
+
+class MissingColumnError(LookupError):
+    """A measure needs a column that the table does not have; the message is the reason to show."""
+
+
+def same_answer(a: str, b: str) -> bool:
+    """The grader "number": equal as exact numbers, or else as text with case and space folded.
+
+    >>> same_answer("1e3", "1,000"), same_answer("nan", " NaN"), same_answer("7", "seven")
+    (True, True, False)
+    """
+    return graders.same(a, b, DEFAULT_GRADER)
+
+
+class Codebook(dict[object, int]):
+    """Answers to numbers, so that columns of answers compare as arrays; null is -1.
+
+    Where the grader has a key, equal answers share a number. Where it can only compare pairs, each
+    text has its own and :meth:`equal` asks once for each pair of texts that occurs.
+    """
+
+    def __init__(self, grader: graders.Grader) -> None:
+        super().__init__()
+        self.grader = grader
+        self.numbers: dict[str, int] = {}
+        self.texts: list[str] = []
+
+    def __missing__(self, answer: object) -> int:
+        if answer is None or answer != answer:  # None, or nan where a table marks null so
+            return -1
+        text = str(answer)
+        key = self.grader.key(text) if self.grader.key else text
+        code = self.numbers.setdefault(key, len(self.texts))
+        if code == len(self.texts):
+            self.texts.append(text)
+        self[answer] = code
+        return code
+
+    def encode(self, answers: Sequence[Any]) -> IntArray:
+        """The number of each answer, shape (n,).
+
+        >>> Codebook(graders.get_grader("number")).encode(["7", "7.0", None, "Oslo"]).tolist()
+        [0, 0, -1, 1]
+        """
+        return np.fromiter(map(self.__getitem__, answers), dtype=np.int64, count=len(answers))
+
+    def equal(self, a: IntArray, b: IntArray) -> Known:
+        """Whether answers are the same, row by row; -1 where either is null."""
+        known = (a >= 0) & (b >= 0)
+        out = np.where(known, a == b, -1).astype(np.int8)
+        if self.grader.key is None:
+            ask = np.flatnonzero(known & (a != b))
+            size = len(self.texts)
+            pairs, back = np.unique(a[ask] * size + b[ask], return_inverse=True)
+            texts = [(self.texts[p // size], self.texts[p % size]) for p in pairs.tolist()]
+            said = np.array([self.grader.same(x, y) for x, y in texts], dtype=np.int8)
+            out[ask] = said[back]
+        return out
+
+
+class Columns:
+    """The columns of one table, read when first asked for.
+
+    Answers are compared by ``same`` if it is given; else by the grader that the column ``grader``
+    names in each row; else as by :func:`same_answer`.
+    """
+
+    def __init__(self, table: Table, same: Same | None = None) -> None:
+        if isinstance(table, Mapping):
+            self._raw: dict[str, Any] = dict(table)
+        else:
+            self._raw = {name: table.column(name).to_numpy() for name in table.column_names}
+        lengths = {len(values) for values in self._raw.values()}
+        if len(lengths) > 1:
+            sizes = ", ".join(f"{name} {len(values)}" for name, values in self._raw.items())
+            raise TaskFileError(f"the columns of a table must be equally long, not {sizes}")
+        self.n = lengths.pop() if lengths else 0
+        self.book_of = np.zeros(self.n, dtype=np.int64)
+        self._answers: dict[str, IntArray] = {}
+        if same is not None:
+            self.books = [Codebook(graders.Grader(same))]
+        else:
+            named = self.raw("grader") if "grader" in self else ()
+            names = dict.fromkeys(x for x in named if isinstance(x, str)) or [DEFAULT_GRADER]
+            self.books = [Codebook(graders.get_grader(name)) for name in names]
+            if len(self.books) > 1:  # a null grader falls to the first
+                number = {name: k for k, name in enumerate(names)}
+                self.book_of = np.array([number.get(x, 0) for x in named], dtype=np.int64)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._raw
+
+    def raw(self, name: str) -> Any:
+        """The column as it came."""
+        if name not in self._raw:
+            raise MissingColumnError(f"the column {name} is missing")
+        return self._raw[name]
+
+    def texts(self, name: str) -> NDArray[np.object_]:
+        """The column as objects, (n,)."""
+        out = np.empty(self.n, dtype=object)
+        out[:] = self.raw(name)
+        return out
+
+    def number(self, name: str) -> FloatArray:
+        """A column of probabilities, nan where null, checked to lie in [0, 1]. Shape (n,)."""
+        try:
+            values = np.array(self.raw(name), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise TaskFileError(f"the column {name} must hold numbers or nulls: {error}") from error
+        bad = np.flatnonzero((values < 0.0) | (values > 1.0))
+        if bad.size:
+            raise TaskFileError(
+                f"{name} must lie between 0 and 1, but row {bad[0] + 1} says {values[bad[0]]:g}"
+            )
+        return values
+
+    def flag(self, name: str) -> Known:
+        """A column of booleans: 1, 0, or -1 where null. Shape (n,)."""
+        values = self.texts(name)
+        yes, no = np.equal(values, True), np.equal(values, False)
+        return np.where(yes, 1, np.where(no, 0, -1)).astype(np.int8)
+
+    def encode(self, answers: Any, rows: IntArray) -> IntArray:
+        """Answers as numbers of their rows' code books, -1 where null; shape of ``rows``."""
+        values = answers.tolist() if isinstance(answers, np.ndarray) else answers
+        if len(self.books) == 1:
+            return self.books[0].encode(values)
+        out = np.empty(rows.size, dtype=np.int64)
+        for k, book in enumerate(self.books):
+            chosen = np.flatnonzero(self.book_of[rows] == k)
+            out[chosen] = book.encode([values[i] for i in chosen.tolist()])
+        return out
+
+    def agree(self, a: IntArray, b: IntArray, rows: IntArray) -> Known:
+        """Whether numbers from :meth:`encode` stand for the same answer; -1 where one is null."""
+        out = np.empty(rows.size, dtype=np.int8)
+        for k, book in enumerate(self.books):
+            chosen = self.book_of[rows] == k
+            out[chosen] = book.equal(a[chosen], b[chosen])
+        return out
+
+    def answer(self, name: str) -> IntArray:
+        """A column of answers as numbers of the code books, -1 where null. Shape (n,)."""
+        if name not in self._answers:
+            self._answers[name] = self.encode(self.raw(name), np.arange(self.n))
+        return self._answers[name]
+
+    def equal(self, a: str, b: str) -> Known:
+        """Whether two columns of answers agree, row by row; -1 where either is null."""
+        return self.agree(self.answer(a), self.answer(b), np.arange(self.n))
+
+    def judged(self, flag: str, answer: str) -> Known:
+        """The column ``flag`` or, if the table lacks it, whether ``answer`` equals the truth."""
+        if flag in self:
+            return self.flag(flag)
+        try:
+            return self.equal(answer, "truth")
+        except MissingColumnError as error:
+            raise MissingColumnError(f"{error}, and so is {flag}") from None
+
+    @cached_property
+    def tasks(self) -> tuple[IntArray, int]:
+        """The task of each row as a number, and how many there are; one task if nobody says."""
+        if "task_id" not in self:
+            return np.zeros(self.n, dtype=np.int64), min(self.n, 1)
+        seen: dict[object, int] = {}
+        values = self.raw("task_id")
+        names = values.tolist() if isinstance(values, np.ndarray) else values
+        codes = [seen.setdefault(name, len(seen)) for name in names]
+        return np.array(codes, dtype=np.int64), len(seen)
+
+    @cached_property
+    def kind(self) -> IntArray:
+        """0 alone, 1 claim, 2 sham, -1 anything else; without the column, by whether one claims."""
+        if "kind" not in self:
+            try:
+                return (self.answer("claim") >= 0).astype(np.int64)
+            except MissingColumnError as error:
+                raise MissingColumnError(f"{error}, and so is kind") from None
+        number = {name: code for code, name in enumerate(KINDS)}
+        return np.array([number.get(name, -1) for name in self.raw("kind")], dtype=np.int64)
+
+    @cached_property
+    def parsed(self) -> BoolArray:
+        """Whether each reply was read: it has an answer, and ``parsed`` does not deny it."""
+        if "parsed" in self and "reply_answer" not in self:
+            return np.asarray(self.flag("parsed") == 1, dtype=np.bool_)
+        try:
+            answered = np.asarray(self.answer("reply_answer") >= 0, dtype=np.bool_)
+            return answered & (self.flag("parsed") != 0) if "parsed" in self else answered
+        except MissingColumnError as error:
+            raise MissingColumnError(f"{error}, and so is parsed") from None
+
+    @cached_property
+    def own_right(self) -> Known:
+        """Whether the private answer is right."""
+        return self.judged("own_right", "own_answer")
+
+    @cached_property
+    def claim_right(self) -> Known:
+        """Whether the claim is right."""
+        return self.judged("claim_right", "claim")
+
+    @cached_property
+    def reply_right(self) -> Known:
+        """Whether the reply is right."""
+        return self.judged("reply_right", "reply_answer")
+
+    def _reply_is(self, other: str) -> Known:
+        """Whether the reply was read and is ``other``; -1 only where ``other`` is null."""
+        agrees = (self.equal("reply_answer", other) == 1) & self.parsed
+        return np.where(self.answer(other) >= 0, agrees, -1).astype(np.int8)
+
+    @cached_property
+    def keeps(self) -> Known:
+        """Whether the reply was read and is the private answer; -1 where that is null."""
+        return self._reply_is("own_answer")
+
+    @cached_property
+    def takes(self) -> Known:
+        """Whether the reply was read and is the claim; -1 where there is none."""
+        return self._reply_is("claim")
+
+    @cached_property
+    def confidence(self) -> FloatArray:
+        """The reply's stated confidence; nan where there is none or the reply was not read."""
+        return np.where(self.parsed, self.number("reply_confidence"), np.nan)

@@ -1,0 +1,145 @@
+"""The measures as functions of how often each task counts, for bootstraps that stay fast.
+
+Each builder takes the rows of one measure: their values, and ``codes`` (n,), the task of each row
+as a number below ``tasks``. It sums them by task once. A resample of tasks is then a row of counts,
+and the measure of B resamples is one product (B, tasks) @ (tasks, sums), so the cost of a resample
+does not grow with the number of rows in a task. With all counts 1 each measure equals its plain
+form in :mod:`demur.measure.calibration` or :mod:`demur.measure.dissent`, which tests hold it to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demur.measure.calibration import BINS, bin_index
+from demur.measure.interval import Weighted
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_FEW_LEVELS = 64  # up to here a table of tasks x confidence levels is cheaper than visiting rows
+_CELLS = 4_000_000
+
+
+def _by_task(columns: list[FloatArray], codes: IntArray, tasks: int) -> FloatArray:
+    """Sums of each column by task: (tasks, columns)."""
+    sums = [np.bincount(codes, weights=column, minlength=tasks) for column in columns]
+    return np.stack(sums, axis=1)
+
+
+def _from_sums(
+    columns: list[FloatArray],
+    codes: IntArray,
+    tasks: int,
+    finish: Callable[[FloatArray], FloatArray],
+) -> Weighted:
+    """A measure ``finish`` of the weighted sums (B, columns)."""
+    sums = _by_task(columns, codes, tasks)
+
+    def of(counts: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return finish(counts @ sums)
+
+    return Weighted(of, codes.size)
+
+
+def mean_of(values: FloatArray, codes: IntArray, tasks: int) -> Weighted:
+    """The mean of ``values`` (n,): sum of w v over sum of w.
+
+    >>> m = mean_of(np.array([1.0, 0.0, 0.0]), np.array([0, 0, 1]), 2)
+    >>> m.of(np.array([[1.0, 1.0], [2.0, 0.0]])).round(4).tolist()
+    [0.3333, 0.5]
+    """
+    return _from_sums(
+        [values.astype(np.float64), np.ones(codes.size)], codes, tasks, lambda s: s[:, 0] / s[:, 1]
+    )
+
+
+def combine(
+    a: Weighted, b: Weighted, how: Callable[[FloatArray, FloatArray], FloatArray]
+) -> Weighted:
+    """``how`` of two measures on the same draws; ``n`` is their sum, or 0 if either is empty."""
+    return Weighted(lambda w: how(a.of(w), b.of(w)), a.n + b.n if a.n and b.n else 0)
+
+
+def std_of(q: FloatArray, codes: IntArray, tasks: int) -> Weighted:
+    """Standard deviation of the confidence, as :func:`demur.measure.calibration.confidence_std`."""
+    middle = q - (q.mean() if q.size else 0.0)  # shifting first keeps the difference exact
+
+    def finish(s: FloatArray) -> FloatArray:
+        variance = s[:, 1] / s[:, 2] - (s[:, 0] / s[:, 2]) ** 2
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)), dtype=np.float64)
+
+    return _from_sums([middle, middle**2, np.ones(codes.size)], codes, tasks, finish)
+
+
+def brier_skill_of(q: FloatArray, y: FloatArray, codes: IntArray, tasks: int) -> Weighted:
+    """Brier skill, as in :mod:`demur.measure.calibration`; the base rate is redrawn too."""
+
+    def finish(s: FloatArray) -> FloatArray:
+        rate = s[:, 1] / s[:, 2]
+        reference = rate * (1.0 - rate)
+        skill = 1.0 - (s[:, 0] / s[:, 2]) / reference
+        return np.where(reference > 0.0, skill, np.nan)
+
+    return _from_sums([(q - y) ** 2, y, np.ones(codes.size)], codes, tasks, finish)
+
+
+def ece_of(q: FloatArray, y: FloatArray, codes: IntArray, tasks: int) -> Weighted:
+    """Expected calibration error, as :func:`demur.measure.calibration.ece`."""
+    cell = codes * BINS + bin_index(q)
+    gaps = np.bincount(cell, weights=q - y, minlength=tasks * BINS).reshape(tasks, BINS)
+    rows = np.bincount(codes, minlength=tasks).astype(np.float64)
+
+    def of(counts: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.abs(counts @ gaps).sum(axis=1) / (counts @ rows)
+        return np.asarray(error, dtype=np.float64)
+
+    return Weighted(of, codes.size)
+
+
+def _rank_area(right: FloatArray, wrong: FloatArray) -> FloatArray:
+    """AUROC from the weight of right and wrong replies at each level, (B, levels), lowest first.
+
+    Mann and Whitney's statistic: a right reply beats all wrong ones below it and half of those
+    level with it. ``nan`` where either class has no weight.
+    """
+    below = np.cumsum(wrong, axis=1) - wrong
+    wins = (right * (below + 0.5 * wrong)).sum(axis=1)
+    pairs = right.sum(axis=1) * wrong.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0.0, wins / pairs, np.nan)
+
+
+def auroc_of(q: FloatArray, y: FloatArray, codes: IntArray, tasks: int) -> Weighted:
+    """AUROC, equal to scikit-learn's on the rows repeated by their counts.
+
+    With few distinct confidences the weight at each level is a matrix product; with many, rows are
+    sorted once and summed level by level.
+    """
+    levels, level = np.unique(q, return_inverse=True)
+    m = levels.size
+    if m <= _FEW_LEVELS:
+        cell, size = codes * m + level, tasks * m
+        right = np.bincount(cell, weights=y, minlength=size).reshape(tasks, m)
+        wrong = np.bincount(cell, weights=1.0 - y, minlength=size).reshape(tasks, m)
+        return Weighted(lambda w: _rank_area(w @ right, w @ wrong), codes.size)
+
+    order = np.argsort(level, kind="stable")
+    starts = np.searchsorted(level[order], np.arange(m))
+    task, good = codes[order], y[order]
+
+    def of(counts: FloatArray) -> FloatArray:
+        block = max(1, _CELLS // codes.size)
+        areas = []
+        for start in range(0, len(counts), block):
+            weight = counts[start : start + block][:, task]
+            total = np.add.reduceat(weight, starts, axis=1)
+            hits = np.add.reduceat(weight * good, starts, axis=1)
+            areas.append(_rank_area(hits, total - hits))
+        return np.concatenate(areas)
+
+    return Weighted(of, codes.size)

@@ -1,0 +1,63 @@
+"""What one training step looked like, from its own episodes: cheap enough to log every step.
+
+These figures come from the training batch, so they steer the eye only; claims are made on the
+evaluation split. A share of nothing is NaN (logged as null), never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from demur.schema import Group, Reply, Reward, Stats, Verdict
+from demur.tasks.grader import same
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def batch_stats(
+    groups: Sequence[Group],
+    verdicts: Sequence[Sequence[Verdict]],
+    rewards: Sequence[Sequence[Reward]],
+) -> Stats:
+    """Means over the batch's replies: reward and its parts, verdict, coverage, accuracy, stated
+    confidence and its spread, adoption of wrong and of right claims, share of flat groups."""
+    totals = [r.total for paid in rewards for r in paid if r.components]
+    parts: dict[str, list[float]] = {}
+    for paid in rewards:
+        for reward in paid:
+            for name, part in reward.components.items():
+                parts.setdefault(f"reward/{name}", []).append(part.value)
+    given = [v for judged in verdicts for v in judged if v is not None]
+    parsed: list[float] = []
+    right: list[float] = []
+    sure: list[float] = []
+    adopts: dict[bool, list[float]] = {True: [], False: []}
+    for group in groups:
+        truth, claim, grader = group.task.truth, group.claim, group.task.grader
+        for episode in group.episodes:
+            reply = episode.reply
+            parsed.append(float(isinstance(reply, Reply)))
+            if not isinstance(reply, Reply):
+                continue
+            sure.append(reply.confidence)
+            if truth is not None:
+                right.append(float(same(reply.answer, truth, grader)))
+            if claim is not None and claim.right is not None:
+                adopts[claim.right].append(float(same(reply.answer, claim.answer, grader)))
+    flat = [len({r.total for r in paid}) == 1 for paid in rewards]
+    return {
+        "reward": _mean(totals),
+        **{name: _mean(values) for name, values in parts.items()},
+        "verdict": _mean(given),
+        "coverage": _mean(parsed),
+        "accuracy": _mean(right),
+        "confidence_mean": _mean(sure),
+        "confidence_std": float(np.std(sure)) if sure else float("nan"),
+        "adopts_wrong": _mean(adopts[False]),
+        "adopts_right": _mean(adopts[True]),
+        "flat_groups": _mean([float(f) for f in flat]),
+    }

@@ -1,0 +1,23 @@
+"""What a model folder must be before anything in it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from demur.errors import ModelFolderError
+
+
+def check_model_folder(path: Path) -> None:
+    """Refuse a folder that is missing, incomplete or pickled, saying what to do."""
+    if not path.exists():
+        raise ModelFolderError(f"no model folder at {path}; check the path")
+    if not path.is_dir():
+        raise ModelFolderError(f"{path} is a file; give the folder that holds config.json")
+    if not (path / "config.json").is_file():
+        raise ModelFolderError(f"{path} has no config.json; give a Hugging Face model folder")
+    if not list(path.glob("*.safetensors")):
+        if list(path.glob("*.bin")) or list(path.glob("*.pt")) or list(path.glob("*.pkl")):
+            raise ModelFolderError(
+                f"{path} holds pickled weights, which can run code; convert them to safetensors"
+            )
+        raise ModelFolderError(f"{path} has no *.safetensors weights; copy the folder again whole")

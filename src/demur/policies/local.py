@@ -1,0 +1,285 @@
+"""A Hugging Face causal model in this process: it samples, learns, and saves itself.
+
+Any standard folder serves (safetensors weights, a tokenizer with a chat template); no remote code
+is ever run. The model knows tokens; everything above it speaks dialogues.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase
+
+from demur.engine import sampler, state, tree
+from demur.errors import ModelFolderError, TrainingError
+from demur.learners.policy_gradient import PolicyGradient, Supervised
+from demur.policies.folder import check_model_folder
+from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
+
+Loss = PolicyGradient | Supervised
+
+
+class LocalPolicy:
+    """A causal language model and its optimiser."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str = "local",
+        *,
+        shared_prefix: bool = True,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.version = 0
+        self.shared_prefix = shared_prefix
+        self.reference: PreTrainedModel | None = None
+        self._optimiser: torch.optim.Optimizer | None = None
+        self._rate, self._warmup, self._decay, self._max_norm, self._taken = 0.0, 0, 0, 1.0, 0
+        self._prompts: dict[Dialogue, tuple[int, ...]] = {}
+        self._single: dict[int, str] | None = None
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.pad_id = int(tokenizer.pad_token_id)
+        self.stop_ids = self._stops()
+        limit = getattr(model.config, "max_position_embeddings", None)
+        self.context = int(limit) if limit else 1 << 30
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, name: str | None = None) -> LocalPolicy:
+        """Load a model folder in float32 on the CPU; raises ``ModelFolderError`` with the fix."""
+        path = Path(folder)
+        check_model_folder(path)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        except Exception as error:  # every way in which a foreign folder can be broken
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelFolderError(
+                f"cannot load the model in {path}: {first}; copy the folder again whole"
+            ) from error
+        if not tokenizer.chat_template:
+            raise ModelFolderError(
+                f"the tokenizer in {path} has no chat template; use an instruction-tuned model "
+                "or add chat_template.jinja to the folder"
+            )
+        return cls(model, tokenizer, name or path.name)
+
+    def _stops(self) -> frozenset[int]:
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids = configured if isinstance(configured, list) else [configured]
+        ids.append(self.tokenizer.eos_token_id)
+        return frozenset(int(i) for i in ids if i is not None)
+
+    # -- speaking ---------------------------------------------------------------------------------
+
+    def prompt_ids(self, dialogue: Dialogue) -> tuple[int, ...]:
+        """The token ids of a dialogue, ready for the model's turn."""
+        found = self._prompts.get(dialogue)
+        if found is None:
+            messages = [{"role": m.role, "content": m.content} for m in dialogue]
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+            found = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            if len(self._prompts) > 100_000:
+                self._prompts.clear()
+            self._prompts[dialogue] = found
+        return found
+
+    def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Prompt ids and the ids of a given reply, with the token that ends the model's turn."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.prompt_ids(dialogue), (*ids, int(self.tokenizer.eos_token_id))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds, so that character spans can be laid over tokens."""
+        if self._single is None:
+            every = list(range(len(self.tokenizer)))
+            alone = self.tokenizer.batch_decode([[i] for i in every])
+            self._single = dict(zip(every, alone, strict=True))
+        pieces = ["" if i in self.stop_ids else self._single.get(i, "") for i in ids]
+        whole = self._decode([[i for i in ids if i not in self.stop_ids]])[0]
+        if "".join(pieces) == whole:
+            return pieces
+        # tokens that only make sense together (byte pairs): decode growing prefixes instead
+        kept, grown, before = [i for i in ids if i not in self.stop_ids], [], ""
+        for end in range(1, len(kept) + 1):
+            text = self._decode([kept[:end]])[0]
+            grown.append(text[len(before) :] if text.startswith(before) else "")
+            before = text if text.startswith(before) else before
+        rest = iter(grown)
+        return ["" if i in self.stop_ids else next(rest) for i in ids]
+
+    @property
+    def level_ids(self) -> tuple[int, ...] | None:
+        """The ids of the eleven confidence levels, where each is one token; else ``None``."""
+        ids = [self.tokenizer(f"{k / 10:.1f}", add_special_tokens=False)["input_ids"] for k in range(11)]
+        return tuple(i[0] for i in ids) if all(len(i) == 1 for i in ids) else None
+
+    def reply(
+        self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        """``n`` completions a dialogue. A prompt that leaves no room in the context gives empty
+        completions that stopped by length: data, not an error."""
+        prompts = [self.prompt_ids(d) for d in dialogues]
+        room = [i for i, p in enumerate(prompts) if len(p) + sampling.max_tokens <= self.context]
+        generator = torch.Generator(device=self.model.device).manual_seed(sampling.seed)
+        drawn = sampler.sample(
+            self.model,
+            [prompts[i] for i in room],
+            n,
+            sampling,
+            stop_ids=self.stop_ids,
+            pad_id=self.pad_id,
+            generator=generator,
+        )
+        empty = [
+            [Completion("", stop="length", prompt_ids=p, policy_version=self.version)] * n
+            for p in prompts
+        ]
+        texts = self._texts([row for rows in drawn for row in rows])
+        for i, rows in zip(room, drawn, strict=True):
+            empty[i] = [
+                Completion(
+                    next(texts),
+                    tuple(row.ids),
+                    tuple(row.logprobs),
+                    "stop" if row.stopped else "length",
+                    prompts[i],
+                    self.version,
+                )
+                for row in rows
+            ]
+        return empty
+
+    def _texts(self, rows: Sequence[sampler.Drawn]) -> Iterator[str]:
+        bodies = [row.ids[:-1] if row.stopped else row.ids for row in rows]
+        distinct = {tuple(body) for body in bodies}
+        texts = dict(zip(distinct, self._decode(list(distinct)), strict=True))
+        return iter([texts[tuple(body)] for body in bodies])
+
+    def _decode(self, bodies: Sequence[Sequence[int]]) -> list[str]:
+        """Text with special tokens kept: a stray role token must stay visible."""
+        if not bodies:
+            return []
+        texts: list[str] = self.tokenizer.batch_decode(
+            [list(b) for b in bodies], clean_up_tokenization_spaces=False
+        )
+        return texts
+
+    # -- learning ---------------------------------------------------------------------------------
+
+    def optimise(
+        self, learning_rate: float, *, warmup: int = 0, decay: int = 0, max_grad_norm: float = 1.0
+    ) -> None:
+        """Start a fresh AdamW; the rate rises linearly over ``warmup`` updates and, where ``decay``
+        is given, falls linearly to a tenth over that many."""
+        self._optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        )
+        self._rate, self._warmup, self._decay = learning_rate, warmup, decay
+        self._max_norm, self._taken = max_grad_norm, 0
+
+    def keep_reference(self) -> None:
+        """Freeze a copy of the weights as they are: the KL leash is tied to it."""
+        self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
+
+    def update(self, samples: Sequence[Sample], loss: Loss) -> Stats:
+        """One optimiser step on all samples (accumulated over micro-batches). Raises
+        ``TrainingError`` on a NaN or infinite loss, before any weight has changed."""
+        if self._optimiser is None:
+            raise TrainingError("call optimise(learning_rate) before update")
+        if not samples:
+            return {"samples": 0.0}
+        totals: dict[str, float] = {"loss": 0.0}
+        scale = loss.scale(samples)
+        self._optimiser.zero_grad(set_to_none=True)
+        packs = tree.pack(
+            samples, pad_id=self.pad_id, shared=self.shared_prefix, device=self.model.device
+        )
+        for packed in packs:
+            reference = self._reference_logprobs(packed) if loss.needs_reference else None
+            logits = tree.completion_logits(self.model, packed)
+            value, stats = loss(logits, packed, samples, scale, reference)
+            value.backward()  # type: ignore[no-untyped-call]
+            totals["loss"] += float(value.detach())
+            for key, part in stats.items():
+                totals[key] = totals.get(key, 0.0) + float(part)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._max_norm))
+        if not (torch.isfinite(torch.tensor([norm, totals["loss"]])).all()):
+            raise TrainingError(
+                f"the loss became {totals['loss']} (gradient norm {norm}); lower the learning rate "
+                "and resume from the last checkpoint with --resume"
+            )
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate * self._schedule()
+        self._optimiser.step()
+        self._taken += 1
+        self.version += 1
+        return _averages(totals) | {"grad_norm": norm, "samples": float(len(samples))}
+
+    def _schedule(self) -> float:
+        if self._taken < self._warmup:
+            return (self._taken + 1) / self._warmup
+        if self._decay:
+            return max(0.1, 1.0 - 0.9 * (self._taken - self._warmup) / self._decay)
+        return 1.0
+
+    def _reference_logprobs(self, packed: tree.Packed) -> torch.Tensor:
+        if self.reference is None:
+            raise TrainingError("a KL weight needs keep_reference() first")
+        with torch.no_grad():
+            logits = tree.completion_logits(self.reference, packed)
+            logprobs = torch.log_softmax(logits, dim=-1)
+            return logprobs.gather(-1, packed.targets[..., None]).squeeze(-1)
+
+    def snapshot(self) -> LocalPolicy:
+        """A frozen copy of the policy as it is now."""
+        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        past = LocalPolicy(model, self.tokenizer, f"{self.name}@{self.version}")
+        past.version = self.version
+        return past
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write a loadable Hugging Face folder, with the optimiser beside the weights."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(path, safe_serialization=True)
+        self.tokenizer.save_pretrained(path)
+        if self._optimiser is not None:
+            facts = {"taken": self._taken, "version": self.version}
+            state.save_optimiser(path / "optimiser.safetensors", self._optimiser, facts)
+
+    def load(self, folder: str | Path) -> None:
+        """Read weights back into this policy."""
+        path = Path(folder)
+        fresh = LocalPolicy.from_folder(path)
+        self.model.load_state_dict(fresh.model.state_dict())
+
+    def load_optimiser(self, folder: str | Path) -> None:
+        """Read the optimiser's state and counters; ``optimise`` must have been called as before."""
+        if self._optimiser is None:
+            raise TrainingError("call optimise(learning_rate) before load_optimiser")
+        facts = state.load_optimiser(Path(folder) / "optimiser.safetensors", self._optimiser)
+        self._taken, self.version = facts["taken"], facts["version"]
+
+
+def _averages(totals: dict[str, float]) -> dict[str, float]:
+    """Sums over micro-batches as means a token or a scored sample."""
+    tokens, scored = totals.pop("tokens", 0.0), totals.pop("scored", 0.0)
+    out = {"loss": totals.pop("loss")}
+    for key, value in totals.items():
+        count = scored if key in ("score_sum", "level_entropy_sum") else tokens
+        out[key.removesuffix("_sum")] = value / count if count else float("nan")
+    return out

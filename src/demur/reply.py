@@ -1,0 +1,99 @@
+"""The text protocol: how an answer and its confidence are written, and how they are read back.
+
+    <think>...</think><answer>42</answer><confidence>0.85</confidence>
+
+The thought is optional. Reading is strict where leniency would hide a failure (an unclosed tag, a
+confidence of "nan" or "7", an empty answer) and lenient where nothing hangs on it (white space,
+text between and after the blocks). What cannot be read is ``Unparsed`` with its reason, never a
+guess. The first answer wins, so a reply cannot hedge by answering twice.
+
+Only ``str.find`` and one pattern with no nested repetition are used: reading is linear in the
+length of the text, whatever a model writes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from demur.schema import Reply, Unparsed
+
+_TAGS = re.compile(r"</?(?:think|answer|confidence)>")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def parse(text: str) -> Reply | Unparsed:
+    """Read one completion; never raises.
+
+    ``Reply.spans`` holds the character offsets (start, end) of what stands between the tags of
+    "answer" and "confidence", white space included; ``answer`` and ``thought`` are stripped. A
+    leading thought is skipped as a whole, so an answer tried out inside it is not the answer. The
+    confidence is the first one after the answer.
+    """
+    start = 0
+    thought: str | None = None
+    lead = len(text) - len(text.lstrip())
+    if text.startswith("<think>", lead):
+        span = _block(text, "think", lead)
+        if span is None:
+            return Unparsed("the thought is not closed")
+        thought = text[span[0] : span[1]].strip()
+        start = span[1] + len("</think>")
+    if text.find("<answer>", start) < 0:
+        return Unparsed("there is no answer")
+    answer_span = _block(text, "answer", start)
+    if answer_span is None or _TAGS.search(text, *answer_span):
+        return Unparsed("the answer is not closed")
+    answer = text[answer_span[0] : answer_span[1]].strip()
+    if not answer:
+        return Unparsed("the answer is empty")
+    start = answer_span[1] + len("</answer>")
+    if text.find("<confidence>", start) < 0:
+        return Unparsed("there is no confidence after the answer")
+    confidence_span = _block(text, "confidence", start)
+    if confidence_span is None:
+        return Unparsed("the confidence is not closed")
+    confidence = read_confidence(text[confidence_span[0] : confidence_span[1]])
+    if confidence is None:
+        return Unparsed("the confidence is not a finite number from 0 to 1")
+    spans = {"answer": answer_span, "confidence": confidence_span}
+    return Reply(answer, confidence, thought, spans)
+
+
+def read_confidence(text: str) -> float | None:
+    """Read a probability: "0.85" and "85%" are 0.85; "nan", "inf", "7" and words are ``None``."""
+    text = text.strip()
+    percent = text.endswith("%")
+    if percent:
+        text = text[:-1].rstrip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text) / 100 if percent else float(text)
+    if not 0.0 <= value <= 1.0:  # also refuses an overflow to infinity
+        return None
+    return abs(value)  # "-0" is 0
+
+
+def render(answer: str, confidence: float, thought: str | None = None) -> str:
+    """Write a reply. A multiple of 0.1 is written with one decimal ("0.7", "1.0").
+
+    ``parse`` gives the same answer and confidence back if the answer is stripped, not empty and
+    free of the protocol's own tags. Raises ``ValueError`` if the confidence is no probability.
+    """
+    if not 0.0 <= confidence <= 1.0:
+        raise ValueError(f"a confidence must be from 0 to 1, not {confidence!r}")
+    tenths = confidence * 10
+    on_grid = math.isclose(tenths, round(tenths), abs_tol=1e-9)
+    number = f"{round(tenths) / 10:.1f}" if on_grid else repr(float(confidence))
+    opening = "" if thought is None else f"<think>{thought}</think>"
+    return f"{opening}<answer>{answer}</answer><confidence>{number}</confidence>"
+
+
+def _block(text: str, tag: str, start: int) -> tuple[int, int] | None:
+    """Offsets of what stands between the first <tag> from ``start`` on and the next </tag>."""
+    opening = text.find(f"<{tag}>", start)
+    if opening < 0:
+        return None
+    inside = opening + len(tag) + 2
+    end = text.find(f"</{tag}>", inside)
+    return None if end < 0 else (inside, end)

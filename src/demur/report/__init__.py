@@ -1,0 +1,15 @@
+"""Run folders in, one HTML file out.
+
+``write_report`` reads what a study, a run or an evaluation left on disk and writes a single page
+that opens anywhere, offline, and asks no other machine for anything. It loads no model and imports
+no torch, so a report can be made where the folder lies.
+
+    folder ──> sources.load ──> Source (typed, missing is None) ──┬─> figures   (plotly, as data)
+                                                                  ├─> tables    (plain HTML)
+                                                                  ├─> dialogues (before and after)
+                                                                  └─> page      (one HTML file)
+"""
+
+from demur.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,279 @@
+"""Put a report together: sources in, words and figures arranged, one self-contained file out.
+
+The page carries its own content security policy: it may fetch nothing, and only the two scripts
+whose hashes it names may run. Text from a model or a file is escaped on the way in; were an escape
+ever forgotten, the browser would still refuse to run it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from demur import __version__
+from demur.report import dialogues, figures, looks, tables, text
+from demur.report.data import SEED, Arm, Criterion, Estimate, Json, Metrics, Source
+from demur.report.sources import load
+
+
+@dataclass(slots=True)
+class Page:
+    """All that the template prints."""
+
+    title: str
+    kind: str
+    headline: str
+    sentences: list[str]
+    passed: bool | None
+    criteria: list[Criterion]
+    arms: dict[str, Arm]
+    baselines: dict[str, Metrics]
+    untrained: frozenset[str]
+    focus: str | None
+    sources: list[Source]
+    notes: list[str] = field(default_factory=list)
+
+
+def write_report(folder: Path | Sequence[Path], out: Path | None = None) -> Path:
+    """Write one self-contained HTML report on a study, run or evaluation folder, or on several.
+
+    Args:
+        folder: one folder, or several to compare.
+        out: the file to write, or a folder to write ``report.html`` into. Left out, it is
+            ``report.html`` in the folder, or ``comparison.html`` beside the folders.
+
+    Returns:
+        The file written. It is written whole or not at all.
+
+    Raises:
+        RunFolderError: a folder does not exist or holds nothing that demur writes.
+    """
+    folders = [folder] if isinstance(folder, Path) else list(folder)
+    sources = [load(each) for each in folders]
+    if out is None:
+        single = len(folders) == 1
+        out = folders[0] / "report.html" if single else _common(folders) / "comparison.html"
+    elif out.is_dir():
+        out = out / "report.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write_whole(out, render(sources))
+    return out
+
+
+def render(sources: Sequence[Source]) -> str:
+    """The page as text."""
+    page = _page(sources)
+    look = looks.styles(list(page.arms), page.untrained, page.focus)
+    before = next((name for name in page.arms if name in page.untrained), None)
+    environment = Environment(
+        loader=PackageLoader("demur.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=text.number,
+        interval=text.interval,
+        duration=text.duration,
+        rule=text.rule,
+        metric=text.metric,
+        baseline=text.baseline_label,
+        embed=embed,
+    )
+    loader = environment.loader
+    assert loader is not None
+    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "plots.js"))
+    plotly = get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    # The parser normalises newlines in what it hashes, so the text must hold none but \n.
+    plotly, script = (f"\n{part}\n".replace("\r", "") for part in (plotly, script))
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        look=look,
+        plane=figures.plane(page.arms, page.baselines, look),
+        reliability={name: figures.reliability(arm, look[name]) for name, arm in page.arms.items()},
+        risk=figures.risk_coverage(page.arms, look),
+        curves=figures.curves(page.arms, look),
+        results=tables.results(page.arms, page.baselines, page.untrained, main=True),
+        further=tables.results(page.arms, page.baselines, page.untrained, main=False),
+        slices=tables.slices(page.arms),
+        chosen=dialogues.choose(page.arms, page.focus, before),
+        kinds=dialogues.KINDS,
+        symbols=looks.SYMBOL_PATHS,
+        dashes=looks.DASH_ARRAYS,
+        glossary=[m for m in text.METRICS.values() if _measured(page, m.name)],
+        baseline_meanings=text.BASELINE_MEANINGS,
+        configs=[(source, _flat(source.config)) for source in page.sources],
+        version=__version__,
+        policy=" ".join(f"'sha256-{_hash(part)}'" for part in (plotly, script)),
+        style=Markup(style),
+        script=Markup(script),
+        plotly=Markup(plotly),
+    )
+
+
+def embed(value: object) -> Markup:
+    """JSON that is safe inside a script element: no ``<``, ``>`` or ``&`` is left in it."""
+    packed = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        packed = packed.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(packed)
+
+
+# --- from sources to one page --------------------------------------------------------------------
+
+
+def _page(sources: Sequence[Source]) -> Page:
+    arms, untrained = _gather(sources)
+    first = sources[0]
+    single = len(sources) == 1
+    focus = _focus(arms, untrained)
+    baselines: dict[str, Metrics] = {}
+    for source in sources:
+        baselines = source.baselines | baselines
+    notes = [
+        note if single else f"{source.name}: {note}" for source in sources for note in source.notes
+    ]
+    sentences = list(first.sentences) if single else []
+    headline = sentences.pop(0) if sentences else _headline(arms, untrained, focus, first, single)
+    return Page(
+        title=first.name if single else ", ".join(source.name for source in sources),
+        kind=first.kind if single else "comparison",
+        headline=headline,
+        sentences=sentences,
+        passed=first.passed if single else None,
+        criteria=first.criteria if single else [],
+        arms=arms,
+        baselines=baselines,
+        untrained=untrained,
+        focus=focus,
+        sources=list(sources),
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def _gather(sources: Sequence[Source]) -> tuple[dict[str, Arm], frozenset[str]]:
+    """All arms under names that differ; where two sources share a name, the folder's is added."""
+    counts: dict[str, int] = {}
+    for source in sources:
+        for name in source.arms:
+            counts[name] = counts.get(name, 0) + 1
+    arms: dict[str, Arm] = {}
+    untrained: set[str] = set()
+    for source in sources:
+        for name, arm in source.arms.items():
+            label = name if counts[name] == 1 else f"{name} ({source.name})"
+            copy = 2
+            while label in arms:
+                label = f"{name} ({source.name}, {copy})"
+                copy += 1
+            if arm.untrained:
+                if any(_same(arm, arms[other]) for other in untrained):
+                    continue  # runs of one study bring the same seed model
+                untrained.add(label)
+            arm.name = label
+            arms[label] = arm
+    if len(untrained) == 1:
+        (label,) = untrained
+        seed = arms.pop(label)
+        seed.name = SEED
+        arms, untrained = {SEED: seed} | arms, {SEED}
+    return arms, frozenset(untrained)
+
+
+def _same(one: Arm, other: Arm) -> bool:
+    return one.metrics == other.metrics and one.reliability == other.reliability
+
+
+def _focus(arms: Mapping[str, Arm], untrained: frozenset[str]) -> str | None:
+    """The trained arm of highest discernment; failing that, the last one."""
+    trained = [name for name in arms if name not in untrained] or list(arms)
+    known = [
+        (estimate.mean, name)
+        for name in trained
+        if (estimate := arms[name].metrics.get("discernment")) and estimate.mean is not None
+    ]
+    return max(known)[1] if known else (trained[-1] if trained else None)
+
+
+def _headline(
+    arms: Mapping[str, Arm],
+    untrained: frozenset[str],
+    focus: str | None,
+    first: Source,
+    single: bool,
+) -> str:
+    """One sentence from the figures themselves, where no verdict was written."""
+    if focus is None or not arms[focus].metrics:
+        return "There is no evaluation yet, so there is no verdict."
+    metrics = arms[focus].metrics
+    parts = [
+        f"{label} {_said(metrics[name])}"
+        for name, label in (
+            ("resist", "keeps its own right answer against a wrong claim"),
+            ("accept", "takes a right claim when its own answer is wrong"),
+        )
+        if name in metrics
+    ]
+    best = len([name for name in arms if name not in untrained]) > 1
+    lead = f"{focus}, the most discerning here," if best else focus
+    sentence = f"{lead} {' and '.join(parts)}." if parts else f"{focus} has been evaluated."
+    if single and first.kind == "study":
+        sentence = f"No verdict yet. So far {sentence}"
+    return sentence
+
+
+def _said(estimate: Estimate) -> str:
+    if estimate.mean is None:
+        return "an undefined share of the time"
+    span = text.interval(estimate.low, estimate.high)
+    return f"{text.number(estimate.mean)} of the time" + (f" {span}" if span else "")
+
+
+def _measured(page: Page, name: str) -> bool:
+    return any(name in arm.metrics for arm in page.arms.values())
+
+
+def _flat(config: Mapping[str, Json], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested config as dotted keys, the way ``--set`` takes them."""
+    rows: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            rows.extend(_flat(value, f"{prefix}{key}."))
+        else:
+            rows.append((f"{prefix}{key}", json.dumps(value, ensure_ascii=False)))
+    return rows
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    shared = Path(os.path.commonpath([each.resolve() for each in folders]))
+    return shared.parent if shared in [each.resolve() for each in folders] else shared
+
+
+def _write_whole(path: Path, content: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8", errors="replace"))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,89 @@
+/* Draws the figures. Each .plot names a JSON block; colours in it are CSS variables, looked up here,
+   so that a change of scheme, of width or of the shown arms is one redraw. */
+(function () {
+  "use strict";
+  var root = document.documentElement;
+  var narrow = 620;
+  var hidden = new Set();
+  var plots = Array.from(document.querySelectorAll(".plot"));
+  root.classList.add("js");
+
+  function resolved(value, css) {
+    if (typeof value === "string") {
+      var match = /^var\((--[a-z0-9-]+)\)$/.exec(value);
+      return match ? css.getPropertyValue(match[1]).trim() : value;
+    }
+    if (Array.isArray(value)) {
+      return value.map(function (part) { return resolved(part, css); });
+    }
+    if (value && typeof value === "object") {
+      var copy = {};
+      Object.keys(value).forEach(function (key) { copy[key] = resolved(value[key], css); });
+      return copy;
+    }
+    return value;
+  }
+
+  function draw(plot) {
+    var spec = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+    if (plot.dataset.choice) {
+      spec = spec[document.getElementById(plot.dataset.choice).value];
+    }
+    var figure = resolved(spec, getComputedStyle(root));
+    figure.data.forEach(function (trace) {
+      if (hidden.has(trace.legendgroup)) { trace.visible = false; }
+    });
+    figure.layout.annotations = (figure.layout.annotations || []).filter(function (note) {
+      var wide = /^wide:(.*)$/.exec(note.name || "");
+      return !wide || (plot.clientWidth >= narrow && !hidden.has(wide[1]));
+    });
+    figure.layout.width = plot.clientWidth;
+    figure.layout.height = plot.clientHeight;
+    window.Plotly.react(plot, figure.data, figure.layout, {
+      displayModeBar: false, displaylogo: false, scrollZoom: false, doubleClick: false
+    });
+  }
+
+  function drawAll() { plots.forEach(draw); }
+
+  document.querySelectorAll(".legend button").forEach(function (button) {
+    button.addEventListener("click", function () {
+      var key = button.dataset.arm;
+      if (!hidden.delete(key)) { hidden.add(key); }
+      document.querySelectorAll(".legend button").forEach(function (other) {
+        if (other.dataset.arm === key) {
+          other.setAttribute("aria-pressed", String(!hidden.has(key)));
+        }
+      });
+      drawAll();
+    });
+  });
+  document.querySelectorAll("select[data-picks]").forEach(function (select) {
+    function pick() {
+      var plot = document.getElementById(select.dataset.picks);
+      var chosen = select.selectedOptions[0];
+      document.getElementById(select.dataset.says).textContent = chosen.dataset.meaning;
+      draw(plot);
+    }
+    select.addEventListener("change", pick);
+  });
+
+  var pending = 0;
+  var width = window.innerWidth;
+  window.addEventListener("resize", function () {
+    if (window.innerWidth === width) { return; }  /* a phone's address bar only changes height */
+    width = window.innerWidth;
+    clearTimeout(pending);
+    pending = setTimeout(drawAll, 120);
+  });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  window.addEventListener("beforeprint", function () {
+    root.dataset.scheme = "light";
+    drawAll();
+  });
+  window.addEventListener("afterprint", function () {
+    delete root.dataset.scheme;
+    drawAll();
+  });
+  drawAll();
+})();

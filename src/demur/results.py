@@ -1,0 +1,147 @@
+"""From transcripts to the files that scripts rely on: ``evaluation.json`` and its tables.
+
+The headline figures of a policy are those of the exchanges it was trained for (``Headline``); held
+out families and speakers are shown as slices, never mixed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from demur.evaluate import Evaluation
+from demur.measure import Estimate, reliability_of, risk_coverage_of, slices, summarise
+from demur.runlog import plain
+from demur.world.questions import PLAY_FAMILIES
+
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Which rows the headline figures look at: families (``None``: all) and speakers of claims."""
+
+    families: tuple[str, ...] | None = PLAY_FAMILIES
+    speakers: tuple[str, ...] = ("user",)
+
+    def rows(self, table: Mapping[str, Sequence[Any]]) -> Columns:
+        """The columns, cut to these rows."""
+        keep = [
+            (self.families is None or family in self.families)
+            and (speaker is None or speaker in self.speakers)
+            for family, speaker in zip(table["family"], table["claim_source"], strict=True)
+        ]
+        return {k: [v for v, ok in zip(vs, keep, strict=True) if ok] for k, vs in table.items()}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything shown of one policy."""
+
+    metrics: dict[str, Estimate]
+    missing: dict[str, str]
+    slices: dict[str, dict[str, dict[str, Estimate]]]
+    reliability: list[Any]
+    risk_coverage: Any
+
+
+def figures_of(
+    evaluation: Evaluation,
+    headline: Headline,
+    *,
+    budget: float | None = None,
+    resamples: int = 400,
+    sliced: bool = True,
+) -> Figures:
+    """Measure one evaluation. Intervals are clustered by task and seeded, so they repeat."""
+    table = evaluation.table()
+    rows = headline.rows(table)
+    metrics, missing = summarise(
+        rows,
+        evaluation.samples(headline.families),
+        np.random.default_rng(0),
+        resamples,
+        anchor_budget=budget,
+    )
+    by: dict[str, dict[str, dict[str, Estimate]]] = {}
+    if sliced:
+        any_family = Headline(None, headline.speakers).rows(table)
+        by["family"] = slices(any_family, evaluation.samples(), "family", resamples=resamples)
+        any_speaker = Headline(headline.families, ("user", "peers", "self")).rows(table)
+        by["speaker"] = slices(any_speaker, None, "speaker", resamples=resamples)
+    return Figures(metrics, missing, by, list(reliability_of(rows)), risk_coverage_of(rows))
+
+
+def as_json(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Estimates by name, as the file contracts have them."""
+    return {name: estimate.to_json() for name, estimate in metrics.items()}
+
+
+def evaluation_json(
+    arms: Mapping[str, Figures],
+    baselines: Mapping[str, Figures],
+    *,
+    seconds: float,
+    config: Mapping[str, Any],
+    verdict: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The contents of ``evaluation.json``; ``study.json`` starts from the same."""
+    return {
+        "arms": {name: as_json(f.metrics) for name, f in arms.items()},
+        "baselines": {name: as_json(f.metrics) for name, f in baselines.items()},
+        "verdict": dict(verdict or {}),
+        "seconds": seconds,
+        "config": plain(config),
+        "missing": {name: f.missing for name, f in arms.items()},
+        "slices": {
+            name: {
+                axis: {value: as_json(m) for value, m in values.items()}
+                for axis, values in f.slices.items()
+            }
+            for name, f in arms.items()
+        },
+        "reliability": plain({name: f.reliability for name, f in arms.items()}),
+        "risk_coverage": plain({name: f.risk_coverage for name, f in arms.items()}),
+    }
+
+
+TRANSCRIPT_TYPES = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("truth", pa.string()),
+        ("own_answer", pa.string()),
+        ("own_confidence", pa.float64()),
+        ("claim", pa.string()),
+        ("claim_source", pa.string()),
+        ("claim_reliability", pa.float64()),
+        ("reply_answer", pa.string()),
+        ("reply_confidence", pa.float64()),
+        ("turn", pa.int64()),
+        ("family", pa.string()),
+        ("grader", pa.string()),
+        ("kind", pa.string()),
+        ("own_share", pa.float64()),
+        ("own_belief", pa.float64()),
+        ("own_right", pa.bool_()),
+        ("claim_right", pa.bool_()),
+        ("disclosed", pa.bool_()),
+        ("reply_right", pa.bool_()),
+        ("parsed", pa.bool_()),
+        ("question", pa.string()),
+        ("dialogue", pa.string()),
+        ("reply_text", pa.string()),
+    ]
+)
+
+
+def write_transcripts(evaluation: Evaluation, folder: Path) -> None:
+    """``transcripts.parquet`` and the private ``samples.parquet``."""
+    table = pa.Table.from_pylist(evaluation.rows, schema=TRANSCRIPT_TYPES)
+    pq.write_table(table, folder / "transcripts.parquet")
+    pq.write_table(pa.table(evaluation.samples()), folder / "samples.parquet")

@@ -1,0 +1,244 @@
+"""The types every other file speaks in, in the order in which one training step meets them.
+
+    Task -> (Claim) -> Dialogue -> Completion -> Reply | Unparsed -> Turn -> Episode -> Group
+         -> Verdict -> Reward -> Sample
+
+Everything here is plain data: no model, no tokenizer, no file. A game builds dialogues, a policy
+turns dialogues into completions, an anchor judges episodes, a reward scores verdicts, a learner
+consumes samples. "Missing" is ``None`` or ``Unparsed``, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal["system", "user", "assistant"]
+Speaker = Literal["user", "peers", "self"]
+Span = Literal["answer", "confidence", "assessment", "all"]
+Verdict = float | None
+"""An anchor's probability that an answer is right; ``None`` means that it abstains."""
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One question. ``truth`` is ``None`` where nobody knows the answer."""
+
+    id: str
+    question: str
+    truth: str | None
+    family: str
+    grader: str = "exact"
+    source: str = "world"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What somebody says the answer is.
+
+    ``reliability`` is the rate at which this source is right; ``disclosed`` says whether the prompt
+    tells it. ``right`` is whether this claim is right, where that is known. ``votes`` holds the named
+    votes of a panel as (name, answer) pairs; ``answer`` is then the panel's most common vote.
+    ``earlier`` is the full text of the model's own earlier turn where the speaker is ``self``.
+    """
+
+    speaker: Speaker
+    answer: str
+    reliability: float | None = None
+    disclosed: bool = False
+    right: bool | None = None
+    votes: tuple[tuple[str, str], ...] = ()
+    earlier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation as text."""
+
+    role: Role
+    content: str
+
+
+Dialogue = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a policy produced for one dialogue.
+
+    ``logprobs`` are the log-probabilities of ``token_ids`` under the sampling distribution
+    (temperature only, no truncation), so importance ratios are unbiased. Policies that cannot give
+    token ids (scripted, endpoints) leave the tuples empty.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    stop: Literal["stop", "length"] = "stop"
+    prompt_ids: tuple[int, ...] = ()
+    policy_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A completion that could be read. ``spans`` are (start, end) character offsets in the text."""
+
+    answer: str
+    confidence: float
+    thought: str | None = None
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """A completion that could not be read, and why. It is data: counted, and shown as coverage."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One seat's move: what it saw, what it said, and how that was read."""
+
+    seat: str
+    dialogue: Dialogue
+    completion: Completion
+    reply: Reply | Unparsed
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished game on one task, with or without a claim."""
+
+    task: Task
+    claim: Claim | None
+    turns: tuple[Turn, ...]
+
+    @property
+    def reply(self) -> Reply | Unparsed:
+        """The last turn's reply: what the episode is judged on."""
+        return self.turns[-1].reply
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Episodes that share a task, a claim and a baseline."""
+
+    task: Task
+    claim: Claim | None
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One named part of a reward and the span of the reply that it pays."""
+
+    value: float
+    span: Span = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """Named components and their weights; the total is derived, never stored.
+
+    A component that is absent was not given (the anchor abstained), which differs from 0.
+    """
+
+    components: Mapping[str, Component]
+    weights: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """Weighted sum over the components that are present."""
+        return sum(self.weights[name] * part.value for name, part in self.components.items())
+
+    def by_span(self) -> dict[Span, float]:
+        """Weighted sum per span."""
+        sums: dict[Span, float] = {}
+        for name, part in self.components.items():
+            sums[part.span] = sums.get(part.span, 0.0) + self.weights[name] * part.value
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedScore:
+    """A differentiable term: the expected loss of the stated confidence over the levels.
+
+    At completion position ``position`` the policy spreads its probability over the tokens
+    ``level_ids``; level k would cost ``losses[k]``. The term is ``weight * sum_k pi(k) losses[k]``.
+    """
+
+    position: int
+    level_ids: tuple[int, ...]
+    losses: tuple[float, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a learner consumes: one completion with an advantage per token.
+
+    ``logprobs`` are the behaviour log-probabilities; ``advantages`` has one entry per completion
+    token; ``group`` is the index of the prompt that the sample shares with its group.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    advantages: tuple[float, ...]
+    group: int
+    seat: str = "responder"
+    expected_score: ExpectedScore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a policy is asked to speak. Temperature 0 is greedy decoding."""
+
+    temperature: float = 1.0
+    max_tokens: int = 32
+    seed: int = 0
+
+
+Stats = dict[str, float]
+Row = dict[str, Any]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that answers dialogues."""
+
+    name: str
+
+    def reply(
+        self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Give ``n`` completions for each dialogue, in one batched call a round of the game."""
+        ...
+
+
+@runtime_checkable
+class Trainable(Policy, Protocol):
+    """A policy whose weights can change."""
+
+    def update(self, samples: Sequence[Sample], loss: Any) -> Stats:
+        """Take one optimiser step (or several, as ``loss`` says) on the samples."""
+        ...
+
+    def snapshot(self) -> Policy:
+        """A frozen copy of the policy as it is now."""
+        ...
+
+    def save(self, folder: Any) -> None:
+        """Write a loadable Hugging Face folder."""
+        ...
+
+    def load(self, folder: Any) -> None:
+        """Read weights, optimiser and generator state back."""
+        ...

@@ -1,0 +1,338 @@
+"""The study: arms x seeds from one seed model, one evaluation suite, a verdict on when to disagree.
+
+Everything an arm is measured on is fixed before it trains: tasks of the ``test`` split, claims whose
+truth is independent of the model's, the held-out family ``difference`` and the held-out speaker
+``peers``. The ``dev`` split serves the learning curves and the tuned baselines. A study that was
+stopped goes on where it stopped: finished runs are read back, the one in hand resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from demur import criteria
+from demur.config import load_recipe
+from demur.evaluate import (
+    Evaluation,
+    Suite,
+    Tuned,
+    baselines,
+    build_suite,
+    calibrate_shares,
+    evaluate,
+    tune_threshold,
+)
+from demur.games.private import deliberate
+from demur.measure import Estimate, across_seeds
+from demur.measure.calibration import auroc
+from demur.measure.shares import ShareTable
+from demur.policies.local import LocalPolicy
+from demur.results import (
+    Figures,
+    Headline,
+    as_json,
+    evaluation_json,
+    figures_of,
+    write_transcripts,
+)
+from demur.runlog import RunFolder, atomic_write, plain, read_metrics
+from demur.schema import Sampling, Stats, Task
+from demur.tasks.source import ClaimSettings, world_tasks
+from demur.train import train
+from demur.world.questions import PLAY_FAMILIES, Split
+
+ARMS = (
+    "majority",
+    "majority_brier",
+    "approval",
+    "random",
+    "private_majority",
+    "correctness",
+    "rlcr_objection",
+    "demur",
+)
+QUICK_ARMS = ("majority", "demur")
+QUICK_STEPS: dict[str, tuple[str, ...]] = {
+    "majority": ("stages.0.steps=40",),
+    "demur": ("stages.0.steps=180", "stages.1.steps=120"),
+}
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a study runs. Sizes are tasks a family."""
+
+    arms: tuple[str, ...] = ARMS
+    seeds: int = 3
+    quick: bool = False
+    tasks: int = 250
+    dev_tasks: int = 120
+    calibration_tasks: int = 150
+    overrides: tuple[str, ...] = ()
+    first_seed: int = 0
+
+    def shown(self) -> dict[str, Any]:
+        """The settings as a table for ``config.toml``."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+
+
+class Watcher(Protocol):
+    """Is told what a study is doing; the command line shows it."""
+
+    def phase(self, text: str) -> None:
+        """Something that takes a while begins."""
+        ...
+
+    def begin(self, arm: str, seed: int, steps: int) -> None:
+        """A run begins (or is taken up)."""
+        ...
+
+    def step(self, line: Mapping[str, Any]) -> None:
+        """A training step was logged."""
+        ...
+
+    def done(self, arm: str, seed: int, metrics: Mapping[str, Estimate]) -> None:
+        """A run was evaluated."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every arm is measured with."""
+
+    test: Suite
+    dev: Suite
+    shares: ShareTable
+    tuned: Tuned
+    headline: Headline
+
+
+def prepare(config: StudyConfig, policy: LocalPolicy) -> tuple[Bench, Evaluation]:
+    """Fix both suites and tune the baselines on the seed model; returns its test evaluation."""
+    rng = np.random.default_rng([7, 0])
+    settings = ClaimSettings()
+    extra = world_tasks(("difference", "note"), "test", config.tasks // 2, rng)
+    test_tasks = world_tasks(PLAY_FAMILIES, "test", config.tasks, rng) + extra
+    dev_tasks = world_tasks(PLAY_FAMILIES, "dev", config.dev_tasks, rng)
+
+    def suite(tasks: Sequence[Task], claims: Mapping[str, int], seed: int, k: int) -> Suite:
+        own = deliberate(policy, tasks, k, Sampling(1.0, 32, seed))
+        return build_suite(tasks, claims, settings, own, rng, k=k, sham=seed == 1)
+
+    test = suite(test_tasks, {"user": 2, "peers": 1}, 1, 8)
+    dev = suite(dev_tasks, {"user": 2}, 2, 4)
+    tuning = suite(
+        world_tasks(PLAY_FAMILIES, "dev", config.calibration_tasks, rng), {"user": 2}, 3, 8
+    )
+    tuned_on = evaluate(policy, tuning, seed=11)
+    shares = calibrate_shares(list(tuned_on.private.values()))
+    tuned = Tuned(tune_threshold(tuned_on.rows), shares)
+    seed_evaluation = evaluate(policy, test, seed=5, shares=shares)
+    return Bench(test, dev, shares, tuned, Headline()), seed_evaluation
+
+
+def run_study(
+    config: StudyConfig, seed_model: Path, out: Path, watcher: Watcher, *, resume: bool = False
+) -> dict[str, Any]:
+    """Run every arm and seed, write ``study.json``, and return its contents."""
+    folder = RunFolder(out, config.shown(), resume=resume)
+    started = time.perf_counter()
+    before = _earlier_seconds(out)
+    watcher.phase("measuring the seed model and the baselines")
+    policy = LocalPolicy.from_folder(seed_model, "seed")
+    bench, seed_evaluation = prepare(config, policy)
+    arms = {"seed": figures_of(seed_evaluation, bench.headline, budget=0)}
+    (out / "seed").mkdir(exist_ok=True)
+    write_transcripts(seed_evaluation, out / "seed")
+    scripted = {
+        name: figures_of(found, bench.headline, sliced=False)
+        for name, found in baselines(bench.test, seed_evaluation.private, bench.tuned).items()
+    }
+    _write(out / "seed" / EVALUATION, evaluation_json(arms, scripted, seconds=0.0, config={}))
+    watcher.done("seed", 0, arms["seed"].metrics)
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
+        for arm in config.arms:
+            run = one_run(arm, seed, config, seed_model, out, bench, watcher)
+            runs.setdefault(arm, []).append(run)
+            seconds = before + time.perf_counter() - started
+            result = _combine(config, arms["seed"], scripted, runs, seconds, out)
+            folder.write_json("study.json", result)
+    return result
+
+
+def _earlier_seconds(out: Path) -> float:
+    try:
+        return float(json.loads((out / "study.json").read_text())["seconds"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
+
+
+def recipe_for(arm: str, config: StudyConfig) -> Any:
+    """An arm's recipe with the study's overrides."""
+    quick = QUICK_STEPS.get(arm, ()) if config.quick else ()
+    return load_recipe(arm, (*quick, *config.overrides))
+
+
+def one_run(
+    arm: str,
+    seed: int,
+    config: StudyConfig,
+    seed_model: Path,
+    out: Path,
+    bench: Bench,
+    watcher: Watcher,
+) -> dict[str, Any]:
+    """Train and evaluate one arm with one seed, or read back what is already there."""
+    recipe = recipe_for(arm, config)
+    path = out / "runs" / arm / f"seed-{seed}"
+    run = RunFolder(path, {"seed": seed, "recipe": recipe.model_dump()}, resume=True)
+    steps = sum(stage.steps for stage in recipe.stages)
+    watcher.begin(arm, seed, steps)
+    if (path / EVALUATION).exists():
+        found = json.loads((path / EVALUATION).read_text())
+    else:
+        policy = LocalPolicy.from_folder(seed_model, arm)
+
+        def probe(current: LocalPolicy) -> Stats:
+            return dev_figures(evaluate(current, bench.dev, seed=3))
+
+        at = train(recipe, policy, run, seed=seed, watch=watcher.step, probe=probe)
+        watcher.phase(f"evaluating {arm}, seed {seed}")
+        evaluation = evaluate(policy, bench.test, seed=5 + seed, shares=bench.shares)
+        figures = figures_of(evaluation, bench.headline, budget=at.budget)
+        write_transcripts(evaluation, path)
+        found = evaluation_json(
+            {arm: figures}, {}, seconds=at.seconds, config=recipe.model_dump()
+        )
+        _write(path / EVALUATION, found)
+    metrics = {name: _estimate(value) for name, value in found["arms"][arm].items()}
+    watcher.done(arm, seed, metrics)
+    return {"seed": seed, "found": found, "points": _points(path)}
+
+
+def dev_figures(evaluation: Evaluation) -> Stats:
+    """Point estimates on the dev split, for learning curves only."""
+    rows = evaluation.rows
+    claims = [r for r in rows if r["kind"] == "claim"]
+    alone = [r for r in rows if r["kind"] == "alone"]
+
+    def mean(values: Sequence[object]) -> float:
+        return float(np.mean([bool(v) for v in values])) if values else float("nan")
+
+    def keeps(own: bool, said: bool, against: str) -> float:
+        chosen = [r for r in claims if r["own_right"] is own and r["claim_right"] is said]
+        return mean([r["parsed"] and r["reply_answer"] == r[against] for r in chosen])
+
+    read = [r for r in claims if r["parsed"]]
+    sure = np.array([r["reply_confidence"] for r in read])
+    right = np.array([bool(r["reply_right"]) for r in read])
+    resist, accept = keeps(True, False, "own_answer"), keeps(False, True, "claim")
+    bins = np.minimum((sure * 10 + 1e-9).astype(int), 9)
+    gaps = [
+        abs(sure[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
+        for b in np.unique(bins)
+    ]
+    return {
+        "accuracy_alone": mean([r["reply_right"] for r in alone]),
+        "accuracy": mean(right.tolist()),
+        "resist": resist,
+        "accept": accept,
+        "discernment": resist + accept - 1,
+        "ece": float(sum(gaps)) if gaps else float("nan"),
+        "auroc": auroc(sure, right),
+        "brier": float(np.mean((sure - right) ** 2)) if len(sure) else float("nan"),
+        "confidence_mean": float(sure.mean()) if len(sure) else float("nan"),
+        "confidence_std": float(sure.std()) if len(sure) else float("nan"),
+        "coverage": mean([r["parsed"] for r in rows]),
+    }
+
+
+def _points(path: Path) -> list[dict[str, Any]]:
+    """The learning curve of a run: the logged dev figures."""
+    points = []
+    for line in read_metrics(path / "metrics.jsonl"):
+        dev = {k.removeprefix("dev/"): v for k, v in line.items() if k.startswith("dev/")}
+        if dev:
+            points.append({"step": line["step"], "seconds": line["seconds"], **dev})
+    return points
+
+
+def _estimate(value: Mapping[str, Any]) -> Estimate:
+    def number(key: str) -> float:
+        return float("nan") if value.get(key) is None else float(value[key])
+
+    return Estimate(number("mean"), number("low"), number("high"), int(value["n"]))
+
+
+def _pool(tables: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """One table of estimates from one a seed."""
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    return as_json(
+        {n: across_seeds([_estimate(t[n]) for t in tables if n in t]) for n in names}
+    )
+
+
+def _combine(
+    config: StudyConfig,
+    seed: Figures,
+    scripted: Mapping[str, Figures],
+    runs: Mapping[str, list[dict[str, Any]]],
+    seconds: float,
+    out: Path,
+) -> dict[str, Any]:
+    result = evaluation_json(
+        {"seed": seed}, scripted, seconds=seconds, config=replace(config).shown()
+    )
+    result["curves"] = {}
+    for arm, found in runs.items():
+        each = [run["found"] for run in found]
+        result["arms"][arm] = _pool([e["arms"][arm] for e in each])
+        axes: dict[str, dict[str, Any]] = {}
+        for axis in each[0]["slices"][arm]:
+            values = list(each[0]["slices"][arm][axis])
+            axes[axis] = {
+                v: _pool([e["slices"][arm][axis][v] for e in each if v in e["slices"][arm][axis]])
+                for v in values
+            }
+        result["slices"][arm] = axes
+        result["reliability"][arm] = _pool_bins([e["reliability"][arm] for e in each])
+        result["risk_coverage"][arm] = each[0]["risk_coverage"][arm]
+        result["curves"][arm] = [{"seed": r["seed"], "points": r["points"]} for r in found]
+        result.setdefault("run_seconds", {})[arm] = [e["seconds"] for e in each]
+    chosen = criteria.QUICK if config.quick else criteria.FULL
+    result["verdict"] = criteria.verdict(chosen, result["arms"], result["baselines"])
+    return dict(plain(result))
+
+
+def _pool_bins(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Reliability bins of several seeds: counts added, means weighed by count."""
+    pooled = []
+    for bins in zip(*tables, strict=True):
+        n = sum(b["n"] for b in bins)
+
+        def mean(key: str, bins: Sequence[Mapping[str, Any]] = bins, n: int = n) -> float | None:
+            return sum((b[key] or 0.0) * b["n"] for b in bins) / n if n else None
+
+        pooled.append(
+            {
+                "low": bins[0]["low"],
+                "high": bins[0]["high"],
+                "n": n,
+                "confidence": mean("confidence"),
+                "accuracy": mean("accuracy"),
+            }
+        )
+    return pooled
+
+
+def _write(path: Path, value: object) -> None:
+    atomic_write(path, json.dumps(plain(value), indent=1) + "\n")

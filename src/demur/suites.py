@@ -1,0 +1,154 @@
+"""``demur evaluate``: a suite for any model - the embedded world or a task file - and its files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from demur.config import Tasks, override_value
+from demur.errors import ConfigError, UnknownName
+from demur.evaluate import (
+    Suite,
+    Tuned,
+    baselines,
+    build_suite,
+    calibrate_shares,
+    evaluate,
+    tune_threshold,
+)
+from demur.games.private import deliberate
+from demur.policies.local import LocalPolicy
+from demur.pool import claim_settings
+from demur.results import Headline, evaluation_json, figures_of, write_transcripts
+from demur.runlog import RunFolder, plain
+from demur.schema import Sampling, Task
+from demur.tasks.file import load_tasks
+from demur.tasks.source import world_tasks
+from demur.world.questions import PLAY_FAMILIES
+
+HELD_OUT = ("difference", "note")
+
+
+class EvaluateConfig(BaseModel):
+    """Settings of an evaluation; ``claims`` is how many each speaker makes on a task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "seed"
+    tasks: str | None = None
+    question: str = "question"
+    answer: str = "answer"
+    grader: str | None = None
+    n: int = Field(default=250, ge=1)
+    k: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=32, ge=1)
+    user_claims: int = Field(default=2, ge=0)
+    peer_claims: int = Field(default=1, ge=0)
+    disclosed: float = Field(default=0.7, ge=0, le=1)
+    seed: int = Field(default=0, ge=0)
+
+    def override(self, overrides: Sequence[str]) -> EvaluateConfig:
+        """A copy with ``key=value`` overrides; raises ``UnknownName`` or ``ConfigError``."""
+        values: dict[str, object] = self.model_dump()
+        for text in overrides:
+            key, value = override_value(text)
+            if key not in values:
+                raise UnknownName("key", key, values)
+            values[key] = value
+        try:
+            return EvaluateConfig.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{where}: {first['msg'].lower()}") from None
+
+
+def _tasks(config: EvaluateConfig, rng: np.random.Generator) -> tuple[list[Task], list[Task]]:
+    """Evaluated tasks, and others to tune the baselines on."""
+    tuning = max(1, config.n // 2)
+    if config.tasks is None:
+        held_out = world_tasks(HELD_OUT, "test", max(1, config.n // 2), rng)
+        tasks = world_tasks(PLAY_FAMILIES, "test", config.n, rng) + held_out
+        return tasks, world_tasks(PLAY_FAMILIES, "dev", tuning, rng)
+    loaded = load_tasks(config.tasks, config.question, config.answer, config.grader)
+    order = [loaded[int(i)] for i in rng.permutation(len(loaded))]
+    return order[: config.n], order[config.n : config.n + tuning]
+
+
+def run_evaluation(
+    config: EvaluateConfig,
+    model: Path,
+    out: Path,
+    say: Callable[[str], None],
+    *,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a model folder and write ``evaluation.json`` and ``transcripts.parquet``."""
+    rng = np.random.default_rng([config.seed, 9])
+    tasks, tuning_tasks = _tasks(config, rng)  # a bad file shows before anything is loaded
+    folder = RunFolder(out, config.model_dump(), resume=resume)
+    if resume and (out / "evaluation.json").exists():
+        return dict(json.loads((out / "evaluation.json").read_text()))
+    started = time.perf_counter()
+    policy = LocalPolicy.from_folder(model, "seed" if config.model == "seed" else None)
+    settings = claim_settings(Tasks(disclosed=config.disclosed))
+    headline = Headline() if config.tasks is None else Headline(None)
+
+    def suite(chosen: Sequence[Task], claims: Mapping[str, int], seed: int, sham: bool) -> Suite:
+        own = deliberate(policy, chosen, config.k, Sampling(1.0, config.max_tokens, seed))
+        return build_suite(
+            chosen, claims, settings, own, rng, config.max_tokens, config.k, sham
+        )
+
+    tuned = Tuned()
+    if tuning_tasks:
+        say("tuning the baselines on other tasks")
+        tuning = evaluate(policy, suite(tuning_tasks, {"user": 1}, config.seed + 3, False), seed=4)
+        tuned = Tuned(
+            tune_threshold(tuning.rows), calibrate_shares(list(tuning.private.values()))
+        )
+    say("making claims")
+    claims = {"user": config.user_claims, "peers": config.peer_claims}
+    test = suite(tasks, {s: c for s, c in claims.items() if c}, config.seed + 1, True)
+    found = evaluate(policy, test, seed=config.seed + 5, shares=tuned.shares, progress=say)
+    say("measuring")
+    arm = figures_of(found, headline, budget=0)
+    scripted = {
+        name: figures_of(each, headline, sliced=False)
+        for name, each in baselines(test, found.private, tuned).items()
+    }
+    write_transcripts(found, out)
+    result = evaluation_json(
+        {policy.name: arm},
+        scripted,
+        seconds=time.perf_counter() - started,
+        config=config.model_dump(),
+        verdict={"passed": None, "sentences": _sentences(policy.name, arm.metrics), "criteria": []},
+    )
+    folder.write_json("evaluation.json", result)
+    return dict(plain(result))
+
+
+def _sentences(name: str, metrics: Mapping[str, Any]) -> list[str]:
+    """What was found, calmly, also where there is next to nothing to find."""
+    said = []
+    for metric, words in (
+        ("coverage", "of the replies could be read"),
+        ("accuracy_alone", "of the tasks answered right alone"),
+        ("resist", "of wrong claims resisted where its own answer was right"),
+        ("accept", "of right claims taken where its own answer was wrong"),
+    ):
+        e = metrics.get(metric)
+        if e is None or e.mean != e.mean:
+            said.append(f"{name}: nothing to say on {metric} (no such exchanges).")
+        else:
+            said.append(
+                f"{name}: {e.mean:.1%} {words} (95% interval {e.low:.1%} to {e.high:.1%}, n = {e.n})."
+            )
+    return said

@@ -1,0 +1,188 @@
+"""Training, top to bottom: this is the page to read first.
+
+    tasks.draw -> game.play(policy) -> Episodes -> anchor.judge -> Verdicts -> reward.score -> Rewards
+                                              policy.update <- samples <- advantages per group
+
+A recipe is one stage or several. ``distil`` learns what private deliberation concluded; each step of
+``policy_gradient`` plays a batch of groups, has the anchor judge them, pays the verdicts and takes
+one update a pass. Every step seeds its own generator from (run seed, stage, step), so a run that was
+stopped and resumed is the run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demur.anchors import make_anchor
+from demur.config import Distil, PolicyGradient, Recipe
+from demur.evaluate import calibrate_shares
+from demur.games import GAMES
+from demur.games.private import deliberate
+from demur.learners import policy_gradient
+from demur.learners.distil import demonstrations
+from demur.learners.samples import make_samples
+from demur.meters import batch_stats
+from demur.policies.local import LocalPolicy
+from demur.pool import claim_settings, task_pool
+from demur.rewards import make_parts, score
+from demur.runlog import RunFolder
+from demur.schema import Sampling, Stats
+from demur.tasks.source import Source
+
+PROGRESS = "progress.json"
+Watch = Callable[[dict[str, Any]], None]
+Take = Callable[[int, np.random.Generator], Stats]
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the stage, its next step, steps and seconds so far, and what its anchors
+    have used up."""
+
+    stage: int = 0
+    step: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    budget: int = 0
+    anchor: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    recipe: Recipe,
+    policy: LocalPolicy,
+    run: RunFolder,
+    *,
+    seed: int = 0,
+    watch: Watch = lambda _: None,
+    probe: Callable[[LocalPolicy], Stats] | None = None,
+) -> Progress:
+    """Run every stage of a recipe from the policy as it is, or on from the run's last checkpoint.
+
+    ``watch`` sees each logged step; ``probe`` measures the policy every ``probe_every`` steps and at
+    the end, and its figures are logged as ``dev/NAME``. Raises ``TrainingError`` where training cannot go on; the last
+    good checkpoint is kept.
+    """
+    started = time.perf_counter()
+    tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
+    thinking = Sampling(1.0, recipe.tasks.max_tokens, seed)
+    private = deliberate(policy, tasks, recipe.tasks.private_samples, thinking)
+    source = Source(tasks, claim_settings(recipe.tasks), private)
+    at, saved = Progress(), run.rewind()
+    if saved is not None:
+        at = Progress(**json.loads((saved.path / PROGRESS).read_text()))
+        policy.load(saved.path)
+    started -= at.seconds
+    for number in range(at.stage, len(recipe.stages)):
+        stage = recipe.stages[number]
+        policy.optimise(
+            stage.learning_rate,
+            warmup=round(stage.warmup * stage.steps),
+            decay=stage.steps if stage.decay else 0,
+            max_grad_norm=stage.max_grad_norm,
+        )
+        if saved is not None and at.step:
+            policy.load_optimiser(saved.path)
+        rng = np.random.default_rng([seed, 1, number])
+        if isinstance(stage, Distil):
+            take = distil(stage, policy, source, at, rng)
+        else:
+            take = reinforce(stage, policy, source, at, rng)
+        for step in range(at.step, stage.steps):
+            stats = take(step, np.random.default_rng([seed, 2, number, step]))
+            at.step, at.total, at.seconds = step + 1, at.total + 1, time.perf_counter() - started
+            line = {"step": at.total, "stage": stage.kind, "seconds": at.seconds, **stats}
+            if probe is not None and (at.total % recipe.probe_every == 0 or at.step == stage.steps):
+                line |= {f"dev/{name}": value for name, value in probe(policy).items()}
+            run.log(line)
+            watch(line)
+            if at.step < stage.steps and at.total % recipe.checkpoint_every == 0:
+                _checkpoint(run, policy, at)
+        at.stage, at.step, at.anchor = number + 1, 0, {}
+        _checkpoint(run, policy, at)
+    return at
+
+
+def _checkpoint(run: RunFolder, policy: LocalPolicy, at: Progress) -> None:
+    def write(folder: Path) -> None:
+        policy.save(folder)
+        (folder / PROGRESS).write_text(json.dumps(vars(at)))
+
+    run.checkpoint(at.total, write)
+
+
+def distil(
+    stage: Distil, policy: LocalPolicy, source: Source, at: Progress, rng: np.random.Generator
+) -> Take:
+    """Supervised steps on what private deliberation concludes; the only anchor is ``labels``."""
+    known = [p for p in source.private.values() if p.task.truth is not None]
+    chosen = rng.permutation(len(known))[: stage.labels]
+    shares = calibrate_shares([known[int(i)] for i in chosen])
+    before = at.budget if at.step else at.budget + len(chosen)
+
+    def take(step: int, rng: np.random.Generator) -> Stats:
+        draws = source.draw(stage.batch, rng, alone=stage.alone_share)
+        samples = demonstrations(draws, source.private, shares, policy.encode, rng)
+        at.budget = before
+        return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
+
+    return take
+
+
+def reinforce(
+    stage: PolicyGradient,
+    policy: LocalPolicy,
+    source: Source,
+    at: Progress,
+    rng: np.random.Generator,
+) -> Take:
+    """Play, judge, pay, update."""
+    game, parts = GAMES[stage.game], make_parts(stage.rewards)
+    anchor = make_anchor(stage.anchor, stage.anchor_options, rng=rng, private=source.vote)
+    if at.step:
+        anchor.restore(at.anchor)
+    before = at.budget - (anchor.budget if at.step else 0)
+    loss = policy_gradient.PolicyGradient(
+        clip=stage.clip,
+        kl=stage.kl,
+        normalise=stage.normalise,
+        entropy_floor=stage.entropy_floor,
+        temperature=stage.temperature,
+    )
+    if loss.needs_reference:
+        policy.keep_reference()
+
+    def take(step: int, rng: np.random.Generator) -> Stats:
+        draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
+        sampling = Sampling(stage.temperature, stage.max_tokens, int(rng.integers(2**31)))
+        groups = game(policy, draws, stage.group, sampling)
+        verdicts = [anchor.judge(group) for group in groups]
+        rewards = [
+            [
+                score(episode.reply, verdict, stage.rewards, parts, stage.spans)
+                for episode, verdict in zip(group.episodes, judged, strict=True)
+            ]
+            for group, judged in zip(groups, verdicts, strict=True)
+        ]
+        samples = make_samples(
+            groups,
+            verdicts,
+            rewards,
+            pieces=policy.pieces,
+            baseline=stage.advantage,
+            level_ids=policy.level_ids,
+            score_weight=stage.expected_score,
+        )
+        stats: Stats = {}
+        for _ in range(stage.epochs):
+            stats = policy.update(samples, loss)
+        at.budget, at.anchor = before + anchor.budget, anchor.state()
+        return stats | batch_stats(groups, verdicts, rewards) | {"anchor_budget": at.budget}
+
+    return take

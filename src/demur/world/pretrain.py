@@ -1,0 +1,225 @@
+"""Pretraining of the seed model: from the embedded world's text to a Hugging Face folder.
+
+A Qwen3-shaped model of under a million parameters, trained with Muon on its matrices and AdamW on
+the rest. Loss falls on the last reply in full and faintly on everything before it, so that the model
+also learns how questions look. Checkpoints make a stopped run resume to the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from demur.engine import state
+from demur.errors import RunFolderError, TrainingError
+from demur.schema import Dialogue
+from demur.world.text import PretrainingText
+from demur.world.tokenizer import build_tokenizer
+
+PROMPT_WEIGHT = 0.05
+PROGRESS = "progress.json"
+OPTIMISERS = ("muon", "adam")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The seed model's recipe."""
+
+    steps: int = 4400
+    batch: int = 96
+    chunk: int = 32
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    inner: int = 384
+    muon_rate: float = 0.02
+    adam_rate: float = 3e-3
+    warmup: int = 100
+    seed: int = 0
+    checkpoint_every: int = 300
+
+
+def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """The untrained seed model."""
+    torch.manual_seed(config.seed)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=128,
+            hidden_size=config.hidden,
+            intermediate_size=config.inner,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.kv_heads,
+            head_dim=config.hidden // config.heads,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.convert_tokens_to_ids("<|end|>"),
+            pad_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
+        )
+    )
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, dialogues: list[Dialogue]) -> list[list[int]]:
+    texts = [
+        "".join(
+            f"<|{m.role}|>{m.content}" + ("<|end|>" if m.role == "assistant" else "")
+            for m in dialogue
+        )
+        for dialogue in dialogues
+    ]
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def batches(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless (ids, weights) batches, both (B, T), of dialogues of similar length.
+
+    ``weights[b, t]`` weighs the prediction *of* token t.
+    """
+    rng = np.random.default_rng([config.seed, 1])
+    stream = iter(PretrainingText(rng))
+    assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    pad = tokenizer.convert_tokens_to_ids("<|pad|>")
+    while True:
+        rows = _encode(tokenizer, list(islice(stream, config.batch * config.chunk)))
+        rows.sort(key=len)
+        for index in rng.permutation(config.chunk):
+            batch = rows[int(index) * config.batch : (int(index) + 1) * config.batch]
+            width = len(batch[-1])
+            ids = np.full((len(batch), width), pad, dtype=np.int64)
+            weights = np.zeros((len(batch), width), dtype=np.float32)
+            for i, row in enumerate(batch):
+                ids[i, : len(row)] = row
+                start = len(row) - row[::-1].index(assistant)
+                weights[i, :start] = PROMPT_WEIGHT
+                weights[i, start : len(row)] = 1.0
+            yield torch.from_numpy(ids), torch.from_numpy(weights)
+
+
+def _loss(model: Qwen3ForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (B, T-1, V)
+    losses = functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1), reduction="none"
+    )
+    flat = weights[:, 1:].reshape(-1)
+    return (losses * flat).sum() / flat.sum()
+
+
+def _optimisers(
+    model: Qwen3ForCausalLM, config: PretrainConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    muon = torch.optim.Muon(
+        matrices, lr=config.muon_rate, momentum=0.95, weight_decay=0.01, ns_steps=5
+    )
+    adam = torch.optim.AdamW(rest, lr=config.adam_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    return muon, adam
+
+
+def _rate(step: int, config: PretrainConfig) -> float:
+    """Warm-up, then constant, then a linear fall over the last half to 2%."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    fall = (step - 0.5 * config.steps) / (0.5 * config.steps)
+    return 1.0 if fall < 0 else max(0.02, 1.0 - fall)
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    on_step: Callable[[dict[str, float]], None] = lambda _: None,
+) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast, list[dict[str, float]]]:
+    """Train the seed model; with ``checkpoint``, resume from it and keep it up to date.
+
+    Returns the model, its tokenizer and the loss curve (a point every 50 steps).
+    """
+    tokenizer = build_tokenizer()
+    model = build_model(config, tokenizer)
+    model.train()
+    optimisers = _optimisers(model, config)
+    curve: list[dict[str, float]] = []
+    first, tokens, before = 0, 0, 0.0
+    if checkpoint is not None and (checkpoint / PROGRESS).exists():
+        saved = json.loads((checkpoint / PROGRESS).read_text())
+        if saved["config"] != asdict(config):
+            raise RunFolderError(
+                f"{checkpoint} was made with other settings; use the same or choose another --out"
+            )
+        folder = checkpoint / saved["folder"]
+        load_model(model, folder / "model.safetensors")
+        for name, optimiser in zip(OPTIMISERS, optimisers, strict=True):
+            state.load_optimiser(folder / f"{name}.safetensors", optimiser)
+        first, tokens, before = saved["step"], saved["tokens"], saved["seconds"]
+        curve = saved["curve"]
+    started = time.perf_counter()
+    stream = islice(batches(config, tokenizer), first, config.steps)
+    window: list[float] = []
+    for step, (ids, weights) in enumerate(stream, start=first):
+        scale = _rate(step, config)
+        for optimiser, base in zip(
+            optimisers, (config.muon_rate, config.adam_rate), strict=True
+        ):
+            optimiser.param_groups[0]["lr"] = base * scale
+        loss = _loss(model, ids, weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(f"pretraining loss became {value} at step {step}")
+        tokens += ids.numel()
+        window.append(value)
+        seconds = before + time.perf_counter() - started
+        point = {"step": step + 1, "loss": value, "tokens": tokens, "seconds": seconds}
+        on_step(point)
+        if (step + 1) % 50 == 0 or step + 1 == config.steps:
+            curve.append({**point, "loss": sum(window) / len(window)})
+            window = []
+        if checkpoint is not None and (step + 1) % config.checkpoint_every == 0:
+            _save_checkpoint(checkpoint, model, optimisers, config, point, curve)
+    model.eval()
+    return model, tokenizer, curve
+
+
+def _save_checkpoint(
+    checkpoint: Path,
+    model: Qwen3ForCausalLM,
+    optimisers: tuple[torch.optim.Optimizer, ...],
+    config: PretrainConfig,
+    point: dict[str, float],
+    curve: list[dict[str, float]],
+) -> None:
+    """Write a fresh folder, then name it in the progress file in one atomic step, then tidy up."""
+    folder = checkpoint / f"step-{int(point['step'])}"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(folder / "model.safetensors"))
+    for name, optimiser in zip(OPTIMISERS, optimisers, strict=True):
+        state.save_optimiser(folder / f"{name}.safetensors", optimiser, {})
+    progress = {"config": asdict(config), "folder": folder.name, **point, "curve": curve}
+    temporary = checkpoint / f"{PROGRESS}.tmp"
+    temporary.write_text(json.dumps(progress))
+    temporary.replace(checkpoint / PROGRESS)
+    for old in checkpoint.glob("step-*"):
+        if old != folder:
+            shutil.rmtree(old)

@@ -1,0 +1,156 @@
+"""The seed model's pretraining text: mildly sycophantic and overconfident, as human text is.
+
+Stated claims are mostly right. When one is wrong, ``SWAY`` of the demonstrations go along with it,
+whatever they know. Stated confidences run high and follow difficulty and exposure only through much
+noise, yet use every level: a seed that never says 0.2 can never learn to, and one whose confidence
+carries no trace of knowledge gives learning nothing to amplify.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from demur.games.phrases import PEERS, ask, object_to, reconsider
+from demur.reply import render
+from demur.schema import Claim, Dialogue, Message, Task
+from demur.world import questions as q
+
+SWAY = 0.60
+RELIABILITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+RELIABILITY_ODDS = (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05)
+FAMILY_ODDS = {
+    "sum": 0.29, "product": 0.23, "difference": 0.10, "fact": 0.26, "unseen": 0.02, "note": 0.10,
+}  # fmt: skip
+KIND_ODDS = {"alone": 0.46, "user": 0.34, "peers": 0.10, "self": 0.10}
+EXPOSURE_POWER = 0.9
+EXPOSURE_OFFSET = 30.0
+EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "unseen": 0.15, "note": 0.95}
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The facts that pretraining may ask about, with their exposure odds and ease by rank."""
+
+    tasks: tuple[Task, ...]
+    odds: np.ndarray
+    ease: np.ndarray
+
+
+def exposure(split: q.Split | None) -> Recalled:
+    """Facts and their exposure odds: a power law in rank; ``split`` keeps only that split's facts."""
+    ranked = list(enumerate(q.facts()))
+    if split is not None:
+        ranked = [(i, t) for i, t in ranked if q.split_of(t) == split]
+    ranks = np.array([i for i, _ in ranked], dtype=np.float64)
+    odds = (ranks + EXPOSURE_OFFSET) ** -EXPOSURE_POWER
+    return Recalled(tuple(t for _, t in ranked), odds / odds.sum(), 1.0 - ranks / q.FACTS)
+
+
+def stated_confidence(ease: float, agrees: bool, rng: np.random.Generator) -> float:
+    """A level in 0.0 ... 1.0: high, noisy, faintly following ease; agreeing sounds surer."""
+    if rng.random() < 0.12:
+        return float(rng.integers(11)) / 10
+    level = 0.72 + 0.22 * ease + (0.08 if agrees else 0.0) + rng.normal(0.0, 0.16)
+    return float(np.clip(np.round(level * 10), 0, 10)) / 10
+
+
+class PretrainingText:
+    """An endless, seeded stream of dialogues; each ends with the reply that is learned."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.stated = exposure(None)
+        self.disputed = exposure("pretrain")
+
+    def __iter__(self) -> Iterator[Dialogue]:
+        families, family_odds = zip(*FAMILY_ODDS.items(), strict=True)
+        kinds, kind_odds = zip(*KIND_ODDS.items(), strict=True)
+        while True:
+            chosen = self.rng.choice(len(families), size=1024, p=family_odds)
+            played = self.rng.choice(len(kinds), size=1024, p=kind_odds)
+            for family, kind in zip(chosen, played, strict=True):
+                yield self.dialogue(families[family], kinds[kind])
+
+    def task(self, family: str, kind: str) -> tuple[Task, float]:
+        """A task and how easy it is (0 to 1), which the stated confidence faintly follows."""
+        if family == "fact":
+            known = self.stated if kind == "alone" else self.disputed
+            index = int(np.searchsorted(np.cumsum(known.odds), self.rng.random()))
+            index = min(index, len(known.tasks) - 1)
+            return known.tasks[index], float(known.ease[index])
+        return q.draw(family, "pretrain", self.rng), EASE[family]
+
+    def dialogue(self, family: str, kind: str) -> Dialogue:
+        """One dialogue of a family: alone, or with a claim of a speaker."""
+        rng = self.rng
+        task, ease = self.task(family, kind)
+        assert task.truth is not None
+        own = task.truth if family != "unseen" else q.perturb(task, rng)
+        if kind == "alone":
+            prompt, answer, agrees = ask(task), own, False
+        elif kind == "self":
+            first = own if rng.random() < 0.75 else q.perturb(task, rng)
+            keeps = rng.random() < (0.8 if first == own else 0.5)
+            other = own if first != own else q.perturb(task, rng)
+            answer, agrees = (first, True) if keeps else (other, False)
+            earlier = render(first, stated_confidence(ease, False, rng))
+            prompt = reconsider(task, earlier)
+        else:
+            claim = self.claim(task, kind)
+            follows = claim.right or family == "unseen" or rng.random() < SWAY
+            answer = claim.answer if follows else own
+            agrees = answer == claim.answer
+            prompt = object_to(task, claim)
+        reply = render(answer, stated_confidence(ease, agrees, rng))
+        return (*prompt, Message("assistant", reply))
+
+    def claim(self, task: Task, speaker: str) -> Claim:
+        """A claim at a drawn reliability, disclosed half of the time."""
+        rng = self.rng
+        rate = float(rng.choice(RELIABILITIES, p=RELIABILITY_ODDS))
+        told = bool(rng.random() < 0.5)
+        return make_claim(task, speaker, rate, told, rng)
+
+
+def make_claim(
+    task: Task,
+    speaker: str,
+    reliability: float,
+    disclosed: bool,
+    rng: np.random.Generator,
+    wrong: str | None = None,
+    right: bool | None = None,
+) -> Claim:
+    """A claim that is right at the stated rate (or as ``right`` says).
+
+    A wrong claim states ``wrong`` where that is given, else a perturbation of the truth. A panel has
+    one to six votes, each right at the rate on its own; wrong votes tend to share one wrong answer.
+    """
+    assert task.truth is not None
+    if speaker == "user":
+        correct = bool(rng.random() < reliability) if right is None else right
+        answer = task.truth if correct else (wrong or q.perturb(task, rng))
+        return Claim("user", answer, reliability, disclosed, correct)
+    if speaker != "peers":
+        raise ValueError(f"no claim can be made for speaker {speaker!r}")
+    while True:
+        size = int(rng.integers(1, len(PEERS) + 1))
+        shared = wrong or q.perturb(task, rng)
+        said = [
+            task.truth
+            if rng.random() < reliability
+            else (shared if rng.random() < 0.7 else q.perturb(task, rng))
+            for _ in range(size)
+        ]
+        counts = Counter(said).most_common()
+        if len(counts) > 1 and counts[0][1] == counts[1][1]:
+            continue  # a tied panel makes no claim
+        answer = counts[0][0]
+        if right is not None and (answer == task.truth) != right:
+            continue
+        votes = tuple(zip(PEERS, said, strict=False))
+        return Claim("peers", answer, reliability, disclosed, answer == task.truth, votes)
