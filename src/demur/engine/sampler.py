@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from demur.errors import TrainingError
 from demur.schema import Sampling
 
 TOKEN_BUDGET = 48_000  # tokens of KV cache (prompt and completion, all rows) held at once
@@ -54,7 +55,10 @@ def sample(
     generator: torch.Generator,
     budget: int = TOKEN_BUDGET,
 ) -> list[list[Drawn]]:
-    """Draw ``n`` completions for each prompt (token ids), in the order of the prompts."""
+    """Draw ``n`` completions for each prompt (token ids), in the order of the prompts.
+
+    Raises ``TrainingError`` where the model gives NaN instead of logits.
+    """
     distinct: dict[tuple[int, ...], list[int]] = {}
     for index, prompt in enumerate(prompts):
         distinct.setdefault(tuple(prompt), []).append(index)
@@ -141,11 +145,18 @@ def _forward(
 def _pick(
     logits: Tensor, temperature: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-probability under the sampling distribution, both (B,)."""
+    """One token a row and its log-probability under the sampling distribution, both (B,).
+
+    Raises ``TrainingError`` where the logits of a row are no distribution (NaN or infinite).
+    """
+    logprobs = torch.log_softmax(logits / temperature if temperature else logits, dim=-1)
+    if bool(logprobs[:, 0].isnan().any()):  # one bad logit makes NaN of its whole row
+        raise TrainingError(
+            "the model gave NaN or infinite logits while it sampled, so its weights are broken; "
+            "go back to an earlier checkpoint or copy the model folder again"
+        )
     if temperature == 0:
-        logprobs = torch.log_softmax(logits, dim=-1)
         tokens = logits.argmax(dim=-1)
     else:
-        logprobs = torch.log_softmax(logits / temperature, dim=-1)
         tokens = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(1)
     return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)

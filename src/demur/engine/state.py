@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from demur.errors import RunFolderError
 
 
 def save_optimiser(path: Path, optimiser: torch.optim.Optimizer, facts: Mapping[str, Any]) -> None:
@@ -23,13 +25,22 @@ def save_optimiser(path: Path, optimiser: torch.optim.Optimizer, facts: Mapping[
 
 
 def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put the state back into a fresh optimiser over the same parameters; returns the facts."""
+    """Put the state back into a fresh optimiser over the same parameters; returns the facts.
+
+    Raises ``RunFolderError`` where the file is missing or damaged.
+    """
     state: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        facts: dict[str, Any] = json.loads((file.metadata() or {}).get("facts", "{}"))
-        for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-            index, slot = key.split(".", 1)
-            state.setdefault(int(index), {})[slot] = file.get_tensor(key)
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("facts", "{}"))
+            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                index, slot = key.split(".", 1)
+                state.setdefault(int(index), {})[slot] = file.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(
+            f"cannot read the optimiser state in {path}; remove that checkpoint and resume from "
+            "the one before"
+        ) from error
     whole = optimiser.state_dict()
     whole["state"] = state
     optimiser.load_state_dict(whole)

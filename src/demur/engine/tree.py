@@ -98,12 +98,12 @@ def _pack_rows(
         end = start
         for nth, i in enumerate(members, start=1):
             completion = torch.tensor(samples[i].completion_ids)
-            length, fed = len(completion), len(completion) - 1
+            length, fed = len(completion), max(len(completion) - 1, 0)
             ids[b, end : end + fed] = completion[:-1]
             positions[b, end : end + fed] = torch.arange(start, start + fed)
             branch[b, end : end + fed] = nth
             rows[at, :length] = b
-            columns[at, 0] = start - 1
+            columns[at, :1] = start - 1
             columns[at, 1:length] = torch.arange(end, end + fed)
             targets[at, :length] = completion
             valid[at, :length] = True
@@ -119,15 +119,33 @@ def _pack_rows(
 
 def completion_logits(model: PreTrainedModel, packed: Packed) -> Tensor:
     """Logits that predict each completion token, (N, L, V), in float32."""
-    dtype = next(model.parameters()).dtype
-    floor = torch.finfo(dtype).min
-    bias = torch.zeros(packed.mask.shape, dtype=dtype, device=packed.mask.device)
-    bias.masked_fill_(~packed.mask, floor)
     out = model(
         input_ids=packed.ids,
-        attention_mask=bias,
+        attention_mask=_masks(model, packed),
         position_ids=packed.positions,
         use_cache=False,
     )
     logits: Tensor = out.logits[packed.rows, packed.columns]
     return logits.float()
+
+
+def _masks(model: PreTrainedModel, packed: Packed) -> Tensor | dict[str, Tensor]:
+    """The additive mask (B, 1, T, T); one a kind of layer where some attend to a window only.
+
+    A window counts positions, not columns: branches lie side by side but begin at the same place.
+    """
+    dtype = next(model.parameters()).dtype
+
+    def bias(mask: Tensor) -> Tensor:
+        zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return zeros.masked_fill_(~mask, torch.finfo(dtype).min)
+
+    config = model.config.get_text_config()
+    window: int | None = getattr(config, "sliding_window", None)
+    if window is None or int(packed.positions.max()) < window:
+        return bias(packed.mask)
+    far = packed.positions[:, :, None] - packed.positions[:, None, :] >= window
+    near = bias(packed.mask & ~far[:, None])
+    if not getattr(config, "layer_types", None):  # every layer slides
+        return near
+    return {"full_attention": bias(packed.mask), "sliding_attention": near}

@@ -17,6 +17,7 @@ from demur.schema import FloatArray, Reward, Span
 
 Baseline = Literal["mean", "mean_std"]
 STD_FLOOR = 1e-6
+EQUAL = 1e-12  # rewards that differ by no more are the same reward
 
 
 def group_advantages(
@@ -37,6 +38,8 @@ def group_advantages(
     advantages: dict[Span, FloatArray] = {}
     for span in sorted(spans):
         values = np.array([by_span.get(span, np.nan) for by_span in sums], dtype=np.float64)
+        if np.nanmax(values) - np.nanmin(values) <= EQUAL:
+            values = values * 0.0  # the mean of equal numbers is off by rounding: no advantage
         centred = values - np.nanmean(values)
         if baseline == "mean_std":
             centred = centred / (np.nanstd(values) + STD_FLOOR)

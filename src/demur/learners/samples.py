@@ -1,7 +1,8 @@
 """From played and paid groups to what a learner consumes.
 
-Token spans come from the reply's character offsets: a token belongs to the span in which its first
-character lies. The tags themselves belong to ``all`` (format), except that the token closing the
+Token spans come from the reply's character offsets: a token belongs to a span if any of its
+characters lies there (a token that holds only a part of a character, to the span of that
+character). The tags themselves belong to ``all`` (format), except that the token closing the
 answer is the answer's: it decides where the answer ends.
 """
 
@@ -40,6 +41,9 @@ def token_spans(completion: Completion, reply: Reply | Unparsed, pieces: Pieces)
         starts.append(at)
         at += len(piece)
         ends.append(at)
+    for t in reversed(range(count - 1)):
+        if starts[t] == ends[t]:  # a part of the character that the next token completes
+            ends[t] = ends[t + 1]
     names: tuple[Span, ...] = ("answer", "confidence")
     for name in names:
         low, high = reply.spans[name]
@@ -85,7 +89,8 @@ def make_samples(
     level_ids: tuple[int, ...] | None = None,
     score_weight: float = 0.0,
 ) -> list[Sample]:
-    """One sample an episode; a group in which nothing differs and nothing is scored is left out.
+    """One sample an episode; a group in which nothing differs and nothing is scored is left out,
+    and so is a reply that was paid nothing at all (the anchor abstained) or that is empty.
 
     With an expected score the confidence tokens take their credit from it alone: the sampled score
     is dropped there, as it would only add noise to the same gradient.
@@ -96,7 +101,8 @@ def make_samples(
         flat = all(np.nan_to_num(values).any() == np.False_ for values in advantages.values())
         for i, (episode, verdict) in enumerate(zip(group.episodes, judged, strict=True)):
             completion = episode.turns[-1].completion
-            if paid[i] is None or not completion.token_ids:
+            reward = paid[i]
+            if reward is None or not reward.components or not completion.token_ids:
                 continue
             spans = token_spans(completion, episode.reply, pieces)
             term = expected_score(completion, spans, verdict, level_ids, score_weight)

@@ -7,6 +7,7 @@ is ever run. The model knows tokens; everything above it speaks dialogues.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,8 +58,12 @@ class LocalPolicy:
         path = Path(folder)
         check_model_folder(path)
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                path,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except Exception as error:  # every way in which a foreign folder can be broken
@@ -66,6 +71,16 @@ class LocalPolicy:
             raise ModelFolderError(
                 f"cannot load the model in {path}: {first}; copy the folder again whole"
             ) from error
+        if loading["missing_keys"]:  # they would be filled with random numbers
+            absent = sorted(loading["missing_keys"])[0]
+            raise ModelFolderError(
+                f"the weights in {path} lack {absent}; copy the folder again whole"
+            )
+        if tokenizer.eos_token_id is None:
+            raise ModelFolderError(
+                f"the tokenizer in {path} has no end-of-sequence token; set eos_token in its "
+                "tokenizer_config.json"
+            )
         if not tokenizer.chat_template:
             raise ModelFolderError(
                 f"the tokenizer in {path} has no chat template; use an instruction-tuned model "
@@ -75,8 +90,8 @@ class LocalPolicy:
 
     def _stops(self) -> frozenset[int]:
         configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ids = configured if isinstance(configured, list) else [configured]
-        ids.append(self.tokenizer.eos_token_id)
+        several = configured if isinstance(configured, list) else [configured]
+        ids = [*several, self.tokenizer.eos_token_id]
         return frozenset(int(i) for i in ids if i is not None)
 
     # -- speaking ---------------------------------------------------------------------------------
@@ -110,20 +125,24 @@ class LocalPolicy:
         whole = self._decode([[i for i in ids if i not in self.stop_ids]])[0]
         if "".join(pieces) == whole:
             return pieces
-        # tokens that only make sense together (byte pairs): decode growing prefixes instead
-        kept, grown, before = [i for i in ids if i not in self.stop_ids], [], ""
-        for end in range(1, len(kept) + 1):
-            text = self._decode([kept[:end]])[0]
-            grown.append(text[len(before) :] if text.startswith(before) else "")
-            before = text if text.startswith(before) else before
-        rest = iter(grown)
+        # Tokens that only make sense together (parts of a character): decode growing prefixes.
+        # A prefix counts as far as it agrees with the whole, so a character belongs to the token
+        # that completes it.
+        kept = [i for i in ids if i not in self.stop_ids]
+        grown, before = [], 0
+        for text in self._decode([kept[:end] for end in range(1, len(kept))]):
+            agreed = len(os.path.commonprefix([text, whole]))
+            grown.append(whole[before:agreed])
+            before = max(before, agreed)
+        rest = iter([*grown, whole[before:]])
         return ["" if i in self.stop_ids else next(rest) for i in ids]
 
     @property
     def level_ids(self) -> tuple[int, ...] | None:
-        """The ids of the eleven confidence levels, where each is one token; else ``None``."""
+        """The ids of the eleven confidence levels, where each is one token of its own; else ``None``."""
         ids = [self.tokenizer(f"{k / 10:.1f}", add_special_tokens=False)["input_ids"] for k in range(11)]
-        return tuple(i[0] for i in ids) if all(len(i) == 1 for i in ids) else None
+        single = {i[0] for i in ids if len(i) == 1} - {self.tokenizer.unk_token_id}
+        return tuple(i[0] for i in ids) if len(single) == len(ids) else None
 
     def reply(
         self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
@@ -207,7 +226,9 @@ class LocalPolicy:
             samples, pad_id=self.pad_id, shared=self.shared_prefix, device=self.model.device
         )
         for packed in packs:
-            reference = self._reference_logprobs(packed) if loss.needs_reference else None
+            reference = None
+            if isinstance(loss, PolicyGradient) and loss.needs_reference:
+                reference = self._reference_logprobs(packed, loss.temperature)
             logits = tree.completion_logits(self.model, packed)
             value, stats = loss(logits, packed, samples, scale, reference)
             value.backward()  # type: ignore[no-untyped-call]
@@ -234,18 +255,23 @@ class LocalPolicy:
             return max(0.1, 1.0 - 0.9 * (self._taken - self._warmup) / self._decay)
         return 1.0
 
-    def _reference_logprobs(self, packed: tree.Packed) -> torch.Tensor:
+    def _reference_logprobs(self, packed: tree.Packed, temperature: float) -> torch.Tensor:
         if self.reference is None:
             raise TrainingError("a KL weight needs keep_reference() first")
         with torch.no_grad():
             logits = tree.completion_logits(self.reference, packed)
-            logprobs = torch.log_softmax(logits, dim=-1)
+            logprobs = torch.log_softmax(logits / temperature, dim=-1)
             return logprobs.gather(-1, packed.targets[..., None]).squeeze(-1)
 
     def snapshot(self) -> LocalPolicy:
         """A frozen copy of the policy as it is now."""
         model = copy.deepcopy(self.model).eval().requires_grad_(False)
-        past = LocalPolicy(model, self.tokenizer, f"{self.name}@{self.version}")
+        past = LocalPolicy(
+            model,
+            self.tokenizer,
+            f"{self.name}@{self.version}",
+            shared_prefix=self.shared_prefix,
+        )
         past.version = self.version
         return past
 
