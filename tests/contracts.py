@@ -14,14 +14,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from demur.anchors import ANCHORS, Anchor, make_anchor
+from demur.games import GAMES
+from demur.games.rounds import read
+from demur.reply import render
 from demur.rewards import CALIBRATION_SCORES, REWARDS, RewardPart, make_parts
 from demur.schema import (
     Claim,
     Completion,
     Component,
+    Dialogue,
     Episode,
     Group,
+    Policy,
     Reply,
+    Sampling,
     Task,
     Turn,
     Unparsed,
@@ -143,4 +149,103 @@ def expected(part: RewardPart, q: float, p: float) -> float:
     return p * right.value + (1 - p) * wrong.value
 
 
-__all__ = ["ANCHORS", "REWARDS", "check_anchor", "check_reward", "expected", "make_group"]
+class Clerk:
+    """A policy that notes what it is asked; every third reply it gives cannot be read."""
+
+    def __init__(self) -> None:
+        self.name = "clerk"
+        self.calls: list[tuple[Dialogue, ...]] = []
+
+    def reply(
+        self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        self.calls.append(tuple(dialogues))
+        rng = np.random.default_rng(sampling.seed)
+        texts = [
+            [render(str(rng.integers(9)), float(rng.integers(11)) / 10) for _ in range(n)]
+            for _ in dialogues
+        ]
+        return [
+            [
+                Completion(text if (i + j) % 3 else "<answer>4</answer>")
+                for j, text in enumerate(row)
+            ]
+            for i, row in enumerate(texts)
+        ]
+
+
+def check_game(name: str) -> None:
+    """A group a draw and n finished episodes a group, read as they were said, in batched rounds."""
+    game, n = GAMES[name], 4
+    task = Task("t1", "2 + 2 = ?", "4", "sum", "number")
+    told = Claim("user", "5", 0.9, disclosed=True, right=False)
+    panel = Claim("peers", "5", 0.3, votes=(("Ann", "5"), ("Bob", "5"), ("Cy", "4")))
+    past = Claim("self", "4", earlier=render("4", 0.7))
+    plain = Task("f1", "How many legs has a spider?", None, "gsm8k", "exact", "file")
+    draws = [(t, c) for t in (task, plain) for c in (None, told, panel, past)] + [(task, told)]
+    before = copy.deepcopy(draws)
+    clerk, sampling = Clerk(), Sampling(1.0, 16, 5)
+    groups = game(clerk, draws, n, sampling)
+    assert draws == before, "a game must not change what it is given"
+    assert len(groups) == len(draws)
+    seen = [dialogue for call in clerk.calls for dialogue in call]
+    rounds = len(clerk.calls)
+    assert len(seen) <= rounds * len(draws) * n, "a round asks for all draws at once"
+    assert rounds <= max(len(e.turns) for g in groups for e in g.episodes)
+    unread = 0
+    for (asked, claim), group in zip(draws, groups, strict=True):
+        assert group.task == asked and len(group.episodes) == n
+        assert group.claim in (claim, None), "a game leaves a claim out but never makes one up"
+        for episode in group.episodes:
+            assert (episode.task, episode.claim) == (group.task, group.claim)
+            assert episode.turns and episode.reply is episode.turns[-1].reply
+            for turn in episode.turns:
+                assert turn.seat and turn.dialogue in seen
+                assert turn.dialogue[-1].role == "user", "a policy is asked when it is its turn"
+                assert any(asked.question in m.content for m in turn.dialogue)
+                assert turn.reply == read(turn.completion)
+                unread += isinstance(turn.reply, Unparsed)
+                if group.claim is None:
+                    words = " ".join(m.content for m in turn.dialogue)
+                    assert told.answer not in words, "an episode without a claim states none"
+    assert unread > 0, "an unread reply is an episode like any other"
+    assert game(Clerk(), draws, n, sampling) == groups, "a game keeps no state"
+    assert game(Clerk(), [], n, sampling) == []
+
+
+def check_policy(policy: Policy, dialogues: Sequence[Dialogue]) -> None:
+    """n completions a dialogue, in order, seeded, and with token ids that fit their own numbers."""
+    assert isinstance(policy, Policy) and policy.name
+    assert len(dialogues) > 2
+    sampling = Sampling(1.0, 12, 3)
+    rows = policy.reply(dialogues, 3, sampling)
+    assert [len(row) for row in rows] == [3] * len(dialogues)
+    assert policy.reply(dialogues, 3, sampling) == rows, "the same seed gives the same replies"
+    assert policy.reply([], 3, sampling) == []
+    greedy = policy.reply(dialogues, 2, Sampling(0.0, 12, 3))
+    for said in (c for row in (*rows, *greedy) for c in row):
+        assert isinstance(said, Completion) and isinstance(said.text, str)
+        assert said.stop in ("stop", "length")
+        assert len(said.token_ids) == len(said.logprobs) <= sampling.max_tokens
+        assert all(math.isfinite(lp) and lp <= 0.0 for lp in said.logprobs)
+        assert bool(said.token_ids) <= bool(said.prompt_ids)
+    if all(said.token_ids for row in greedy for said in row):
+        assert all(row[0] == row[1] for row in greedy), "greedy decoding has one outcome"
+        backwards = policy.reply(dialogues[::-1], 1, Sampling(0.0, 12, 4))[::-1]
+        assert [row[0].text for row in backwards] == [row[0].text for row in greedy]
+        for row in rows:
+            assert len({said.prompt_ids for said in row}) == 1
+
+
+__all__ = [
+    "ANCHORS",
+    "GAMES",
+    "REWARDS",
+    "Clerk",
+    "check_anchor",
+    "check_game",
+    "check_policy",
+    "check_reward",
+    "expected",
+    "make_group",
+]

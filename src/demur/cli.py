@@ -16,13 +16,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from demur import __version__
 from demur.errors import DemurError
-from demur.runlog import explain_os_error
+from demur.runlog import explain_os_error, system_error
+
+STOPPED = 130
 
 app = typer.Typer(
     name="demur",
@@ -88,6 +90,10 @@ def study(
     tasks: Annotated[
         int | None, typer.Option("--tasks", help="Evaluated tasks a family.", min=4)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Runs side by side (default: one a core; quick: 1).", min=1),
+    ] = None,
     model: Model = "seed",
     seed: Seed = 0,
     set_: Sets = None,
@@ -102,21 +108,26 @@ def study(
     from demur import console
     from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
 
-    named = tuple(a.strip() for a in arms.split(",") if a.strip()) if arms else None
+    named = tuple(dict.fromkeys(a.strip() for a in (arms or "").split(",") if a.strip()))
+    chosen = named or (QUICK_ARMS if quick else ARMS)
+    runs = len(chosen) * (seeds or (1 if quick else 3))
+    cores = os.cpu_count() or 1
+    side_by_side = min(workers or (1 if quick else cores), runs)
     config = StudyConfig(
-        arms=named or (QUICK_ARMS if quick else ARMS),
+        arms=chosen,
         seeds=seeds or (1 if quick else 3),
         quick=quick,
         tasks=tasks or StudyConfig.tasks,
         overrides=tuple(set_ or ()),
         first_seed=seed,
+        workers=side_by_side,
+        threads=max(1, cores // side_by_side),
     )
     for arm in config.arms:
         recipe_for(arm, config)  # every mistake shows before any work
     folder = _model_folder(model)
     _threads()
     started = time.perf_counter()
-    runs = len(config.arms) * config.seeds
     with console.StudyDisplay(runs, quiet=quiet) as display:
         result = run_study(config, folder, out, display, resume=resume)
         display.phase("writing the report")
@@ -124,9 +135,9 @@ def study(
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
     console.out.print(console.verdict_table(result["verdict"]["criteria"]))
     for sentence in result["verdict"]["sentences"]:
-        console.out.print(sentence, highlight=False)
+        console.out.print(sentence, highlight=False, markup=False)
     console.out.print(f"{time.perf_counter() - started:.0f} s in this sitting", highlight=False)
-    console.out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -148,25 +159,31 @@ def train(
     [dim]demur train demur --out runs/demur[/dim]
     [dim]demur train majority --model ./my-model --tasks train.jsonl --out runs/mine[/dim]
     """
+    import numpy as np
+
     from demur import console
     from demur.config import apply_overrides, check_recipe, read_recipe
     from demur.policies.local import LocalPolicy
+    from demur.pool import task_pool
     from demur.runlog import RunFolder
     from demur.train import train as run_training
 
     data, where = read_recipe(recipe)
     if tasks is not None:
         file = {"path": str(tasks), "question": question, "answer": answer}
-        table = dict(data.get("tasks", {}))
-        data = {**data, "tasks": {**table, "file": file | ({"grader": grader} if grader else {})}}
+        table = data.get("tasks", {})
+        if isinstance(table, dict):
+            file |= {"grader": grader} if grader else {}
+            data = {**data, "tasks": {**table, "file": file}}
     resolved = check_recipe(apply_overrides(data, set_ or ()), where)
+    if resolved.tasks.file is not None:  # a bad file shows before a folder is made
+        task_pool(resolved.tasks, np.random.default_rng(0))
+    _threads()
     policy = LocalPolicy.from_folder(_model_folder(model))
     settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
     run = RunFolder(out, settings, resume=resume)
-    _threads()
     steps = sum(stage.steps for stage in resolved.stages)
-    with console.bar() as progress:
-        progress.disable = quiet
+    with console.bar(quiet=quiet) as progress:
         task = progress.add_task(resolved.name, total=steps, note="private samples first")
 
         def watch(line: dict[str, object]) -> None:
@@ -179,8 +196,8 @@ def train(
         f"{at.total} steps in {at.seconds:.0f} s, anchor budget {at.budget}", highlight=False
     )
     if last is not None:
-        console.out.print(f"Model:  {last.path}", highlight=False, soft_wrap=True)
-    console.out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        console.out.print(f"Model:  {last.path}", highlight=False, markup=False, soft_wrap=True)
+    console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -217,14 +234,13 @@ def evaluate(
         seed=seed,
     ).override(set_ or ())
     _threads()
-    with console.err.status("loading") as status:
-        say = (lambda text: None) if quiet else (lambda text: status.update(text))
+    with console.spinner("loading", quiet=quiet) as say:
         result = run_evaluation(config, _model_folder(model), out, say, resume=resume)
     page = _report([out], None)
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
     for sentence in result["verdict"]["sentences"]:
-        console.out.print(sentence, highlight=False)
-    console.out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        console.out.print(sentence, highlight=False, markup=False)
+    console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -232,7 +248,11 @@ def report(
     folders: Annotated[list[Path], typer.Argument(help="Study, run or evaluation folders.")],
     out: Annotated[Path | None, typer.Option("--out", help="HTML file or folder to write.")] = None,
 ) -> None:
-    """Make one self-contained HTML page of run folders; several are compared."""
+    """Make one self-contained HTML page of run folders; several are compared.
+
+    [dim]demur report study[/dim]
+    [dim]demur report runs/before runs/after --out compare.html[/dim]
+    """
     typer.echo(f"Report: {_report(folders, out)}")
 
 
@@ -240,7 +260,11 @@ def report(
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this recipe in full.")] = None,
 ) -> None:
-    """List the recipes that come with demur, or show one with every default filled in."""
+    """List the recipes that come with demur, or show one with every default filled in.
+
+    [dim]demur recipes[/dim]
+    [dim]demur recipes demur > mine.toml[/dim]
+    """
     from rich.table import Table
 
     from demur import console
@@ -266,13 +290,16 @@ def pretrain(
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the seed model from the embedded world's text: about 20 minutes on 2 cores."""
+    """Make the seed model from the embedded world's text: about 20 minutes on 2 cores.
+
+    [dim]demur pretrain --out my-seed[/dim]
+    [dim]demur pretrain --out my-seed --resume[/dim]
+    """
     from demur import console
     from demur.world.seed import make_seed
 
     _threads()
-    with console.bar() as progress:
-        progress.disable = quiet
+    with console.bar(quiet=quiet) as progress:
         task = progress.add_task("pretrain", total=None, note="")
 
         def watch(line: dict[str, float]) -> None:
@@ -304,37 +331,41 @@ def _model_folder(model: str) -> Path:
 
 def _threads() -> None:
     """Use the machine's cores unless OMP_NUM_THREADS says otherwise."""
-    import torch
-    from transformers.utils import logging
+    from demur.policies.local import quiet_libraries
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(os.cpu_count() or 1)
+    quiet_libraries(None if "OMP_NUM_THREADS" in os.environ else os.cpu_count() or 1)
 
 
 def main() -> None:
     """Run the command line; turn mistakes into one sentence and an exit code."""
     try:
-        app(standalone_mode=False)
-    except (typer.Exit, SystemExit) as stop:
-        raise SystemExit(getattr(stop, "exit_code", getattr(stop, "code", 0))) from None
+        code = app(standalone_mode=False)  # an exit that was asked for comes back as its code
+    except typer.TyperException as error:
+        _complain(_mistyped(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("stopped; nothing is lost but the step in hand: --resume goes on", 130)
+        code = STOPPED
     except DemurError as error:
         _complain(str(error), 2)
-    except OSError as error:
-        _complain(explain_os_error(error), 2)
     except Exception as error:
-        import click
+        cause = system_error(error)
+        if cause is None:
+            raise
+        _complain(explain_os_error(cause), 2)
+    if code == STOPPED:
+        _complain("stopped; nothing is lost but the step in hand: --resume goes on", STOPPED)
+    if code:
+        raise SystemExit(code)
 
-        if isinstance(error, click.ClickException):
-            error.show()
-            raise SystemExit(2) from None
-        raise
+
+def _mistyped(error: typer.TyperException) -> str:
+    """What typer says of a mistaken command line, as one sentence."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if not said:  # no command at all: the help was shown
+        return "name a command"
+    return f"{said[0].lower()}{said[1:]}; see demur --help"
 
 
-def _complain(sentence: str, code: int) -> None:
+def _complain(sentence: str, code: int) -> NoReturn:
     print(f"demur: {sentence}", file=sys.stderr)
     raise SystemExit(code)
 

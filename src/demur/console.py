@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -59,12 +67,12 @@ def results_table(
     for _, label in SHOWN:
         table.add_column(label, justify="right")
     for name, metrics in arms.items():
-        table.add_row(name, *(number(metrics.get(m, {}).get("mean")) for m, _ in SHOWN))
+        table.add_row(escape(name), *(number(metrics.get(m, {}).get("mean")) for m, _ in SHOWN))
     if baselines:
         table.add_section()
         for name, metrics in baselines.items():
             row = (number(metrics.get(m, {}).get("mean")) for m, _ in SHOWN)
-            table.add_row(f"[dim]{name}[/dim]", *row)
+            table.add_row(f"[dim]{escape(name)}[/dim]", *row)
     return table
 
 
@@ -75,21 +83,32 @@ def verdict_table(criteria: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right" if name == "value" else "left")
     for c in criteria:
         held = "[green]yes[/green]" if c["passed"] else "[red]no[/red]"
-        table.add_row(c["name"], c["metric"], c["rule"], number(c["value"]), held)
+        table.add_row(escape(c["name"]), c["metric"], c["rule"], number(c["value"]), held)
     return table
 
 
-def bar() -> Progress:
-    """A progress bar with count, time spent and time left."""
+def bar(*, quiet: bool = False) -> Progress:
+    """A progress bar with count, time spent and time left; nothing where no terminal shows it."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=err,
+        disable=quiet or not err.is_terminal,
     )
+
+
+@contextmanager
+def spinner(text: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show that something is going on; gives the function that says what."""
+    if quiet or not err.is_terminal:
+        yield lambda _: None
+        return
+    with err.status(escape(text)) as status:
+        yield lambda said: status.update(escape(said))
 
 
 def step_note(line: Mapping[str, Any]) -> str:
@@ -116,9 +135,8 @@ class StudyDisplay(AbstractContextManager["StudyDisplay"]):
         self.live: Live | None = None
         self.progress = bar()
         self.overall = self.progress.add_task("study", total=runs, note="")
-        self.current = self.progress.add_task("…", total=1, note="")
+        self.current: dict[tuple[str, int], TaskID] = {}
         self.results: dict[str, dict[str, dict[str, Any]]] = {}
-        self.label = ""
 
     def __enter__(self) -> StudyDisplay:
         if not self.quiet and err.is_terminal:
@@ -145,32 +163,37 @@ class StudyDisplay(AbstractContextManager["StudyDisplay"]):
 
     def _say(self, text: str) -> None:
         if self.live is None and not self.quiet:
-            err.print(text, highlight=False)
+            err.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def phase(self, text: str) -> None:
         """Something that takes a while begins."""
-        self.progress.update(self.current, description=text, note="")
+        self.progress.update(self.overall, note=text)
         self._say(text)
         self._refresh()
 
     def begin(self, arm: str, seed: int, steps: int) -> None:
         """A run begins."""
-        self.label = f"{arm}, seed {seed}"
-        self.progress.reset(self.current, total=steps, description=self.label, note="")
-        self._say(f"{self.label}: {steps} steps")
+        label = f"{arm}, seed {seed}"
+        self.current[arm, seed] = self.progress.add_task(label, total=steps, note="")
+        self._say(f"{label}: {steps} steps")
         self._refresh()
 
-    def step(self, line: Mapping[str, Any]) -> None:
+    def step(self, arm: str, seed: int, line: Mapping[str, Any]) -> None:
         """A training step was logged."""
-        self.progress.update(self.current, completed=line["step"], note=step_note(line))
+        task = self.current[arm, seed]
+        self.progress.update(task, completed=line["step"], note=step_note(line))
         if line["step"] % 40 == 0:
-            self._say(f"  step {line['step']}: {step_note(line)} ({line['seconds']:.0f} s)")
+            self._say(
+                f"  {arm}, seed {seed}, step {line['step']}: {step_note(line)} "
+                f"({line['seconds']:.0f} s)"
+            )
 
     def done(self, arm: str, seed: int, metrics: Mapping[str, Estimate]) -> None:
         """A run was evaluated."""
         name = arm if arm == "seed" else f"{arm} {seed}"
         self.results[name] = {k: {"mean": v.mean} for k, v in metrics.items()}
-        if arm != "seed":
+        if (arm, seed) in self.current:
+            self.progress.remove_task(self.current.pop((arm, seed)))
             self.progress.advance(self.overall)
         said = ", ".join(f"{label} {number(metrics[m].mean)}" for m, label in SHOWN if m in metrics)
         self._say(f"{name}: {said}")

@@ -23,8 +23,11 @@ def batch_stats(
     verdicts: Sequence[Sequence[Verdict]],
     rewards: Sequence[Sequence[Reward]],
 ) -> Stats:
-    """Means over the batch's replies: reward and its parts, verdict, coverage, accuracy, stated
-    confidence and its spread, adoption of wrong and of right claims, share of flat groups."""
+    """Means over the batch's replies.
+
+    Reward and its parts, verdict, coverage, accuracy, stated confidence and its spread, adoption of
+    wrong and of right claims, and the share of flat groups.
+    """
     totals = [r.total for paid in rewards for r in paid if r.components]
     parts: dict[str, list[float]] = {}
     for paid in rewards:

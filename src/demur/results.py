@@ -6,6 +6,7 @@ out families and speakers are shown as slices, never mixed in.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from demur.evaluate import Evaluation
 from demur.measure import Estimate, reliability_of, risk_coverage_of, slices, summarise
-from demur.runlog import plain
+from demur.runlog import atomic_write, plain
 from demur.world.questions import PLAY_FAMILIES
 
 Columns = dict[str, list[Any]]
@@ -60,7 +61,7 @@ def figures_of(
     sliced: bool = True,
 ) -> Figures:
     """Measure one evaluation. Intervals are clustered by task and seeded, so they repeat."""
-    table = evaluation.table()
+    table = evaluation.table() or {name: [] for name in TRANSCRIPT_TYPES.names}
     rows = headline.rows(table)
     metrics, missing = summarise(
         rows,
@@ -138,10 +139,23 @@ TRANSCRIPT_TYPES = pa.schema(
         ("reply_text", pa.string()),
     ]
 )
+SAMPLE_TYPES = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("family", pa.string()),
+        ("truth", pa.string()),
+        ("grader", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("confidences", pa.list_(pa.float64())),
+    ]
+)
 
 
 def write_transcripts(evaluation: Evaluation, folder: Path) -> None:
     """``transcripts.parquet`` and the private ``samples.parquet``."""
-    table = pa.Table.from_pylist(evaluation.rows, schema=TRANSCRIPT_TYPES)
-    pq.write_table(table, folder / "transcripts.parquet")
-    pq.write_table(pa.table(evaluation.samples()), folder / "samples.parquet")
+    rows = pa.Table.from_pylist(evaluation.rows, schema=TRANSCRIPT_TYPES)
+    samples = pa.table(evaluation.samples(), schema=SAMPLE_TYPES)
+    for name, table in (("transcripts", rows), ("samples", samples)):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        atomic_write(folder / f"{name}.parquet", buffer.getvalue())

@@ -33,6 +33,7 @@ from demur.schema import Row
 
 CONFIG, METRICS, MARKER = "config.toml", "metrics.jsonl", "complete.json"
 _CHECKPOINT = re.compile(r"step-([0-9]+)")
+_WRAPPED = re.compile(r"\(os error ([0-9]+)\)")  # as libraries written in Rust end a message
 
 
 class Checkpoint(NamedTuple):
@@ -283,6 +284,19 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def system_error(error: Exception) -> OSError | None:
+    """The system's error behind an exception, also where a library passes it on as text only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    said = _WRAPPED.search(str(error))
+    code = int(said[1]) if said else 0
+    if "No space left on device" in str(error):
+        code = errno.ENOSPC
+    if code:
+        return OSError(code, os.strerror(code))
+    return error if isinstance(error, OSError) else None
+
+
 def explain_os_error(error: OSError) -> str:
     """One sentence for an error of the system that nothing nearer the cause has explained."""
     where = f"{error.filename}: " if error.filename else ""
@@ -299,16 +313,16 @@ def _explained(path: Path) -> Iterator[None]:
     except RunFolderError:
         raise
     except Exception as error:
-        code = error.errno if isinstance(error, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        cause = system_error(error)
+        if cause is None:
+            raise
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunFolderError(
                 f"{path} cannot be written: the disk is full; free some space, then go on with "
                 f"--resume"
             ) from error
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise RunFolderError(
-                f"{path} cannot be used: {reason[:1].lower()}{reason[1:]}; mend that or name "
-                f"another --out"
-            ) from error
-        raise
+        reason = cause.strerror or str(cause)
+        raise RunFolderError(
+            f"{path} cannot be used: {reason[:1].lower()}{reason[1:]}; mend that or name "
+            f"another --out"
+        ) from error

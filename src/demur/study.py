@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +47,7 @@ from demur.runlog import RunFolder, atomic_write, plain, read_metrics
 from demur.schema import Sampling, Stats, Task
 from demur.tasks.source import ClaimSettings, world_tasks
 from demur.train import train
+from demur.workers import run_jobs
 from demur.world.questions import PLAY_FAMILIES, Split
 
 ARMS = (
@@ -78,10 +80,13 @@ class StudyConfig:
     calibration_tasks: int = 150
     overrides: tuple[str, ...] = ()
     first_seed: int = 0
+    workers: int = 1
+    threads: int = 1
 
     def shown(self) -> dict[str, Any]:
-        """The settings as a table for ``config.toml``."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        """The settings as a table for ``config.toml``; how the work is spread is none of them."""
+        kept = {k: v for k, v in vars(self).items() if k not in ("workers", "threads")}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
 
 
 class Watcher(Protocol):
@@ -95,7 +100,7 @@ class Watcher(Protocol):
         """A run begins (or is taken up)."""
         ...
 
-    def step(self, line: Mapping[str, Any]) -> None:
+    def step(self, arm: str, seed: int, line: Mapping[str, Any]) -> None:
         """A training step was logged."""
         ...
 
@@ -158,14 +163,16 @@ def run_study(
     }
     _write(out / "seed" / EVALUATION, evaluation_json(arms, scripted, seconds=0.0, config={}))
     watcher.done("seed", 0, arms["seed"].metrics)
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(config.first_seed, config.first_seed + config.seeds):
-        for arm in config.arms:
-            run = one_run(arm, seed, config, seed_model, out, bench, watcher)
-            runs.setdefault(arm, []).append(run)
-            seconds = before + time.perf_counter() - started
-            result = _combine(config, arms["seed"], scripted, runs, seconds, out)
-            folder.write_json("study.json", result)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    jobs = [(arm, seed, config, seed_model, out, bench) for seed in seeds for arm in config.arms]
+    runs: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in config.arms}
+    result: dict[str, Any] = {}
+    for (arm, seed, *_), run in run_jobs(one_run, jobs, watcher, config.workers, config.threads):
+        runs[arm][seed] = run
+        seconds = before + time.perf_counter() - started
+        done = {a: [found[s] for s in seeds if s in found] for a, found in runs.items() if found}
+        result = _combine(config, arms["seed"], scripted, done, seconds)
+        folder.write_json("study.json", result)
     return result
 
 
@@ -205,7 +212,8 @@ def one_run(
         def probe(current: LocalPolicy) -> Stats:
             return dev_figures(evaluate(current, bench.dev, seed=3))
 
-        at = train(recipe, policy, run, seed=seed, watch=watcher.step, probe=probe)
+        watch = partial(watcher.step, arm, seed)
+        at = train(recipe, policy, run, seed=seed, watch=watch, probe=probe)
         watcher.phase(f"evaluating {arm}, seed {seed}")
         evaluation = evaluate(policy, bench.test, seed=5 + seed, shares=bench.shares)
         figures = figures_of(evaluation, bench.headline, budget=at.budget)
@@ -287,7 +295,6 @@ def _combine(
     scripted: Mapping[str, Figures],
     runs: Mapping[str, list[dict[str, Any]]],
     seconds: float,
-    out: Path,
 ) -> dict[str, Any]:
     result = evaluation_json(
         {"seed": seed}, scripted, seconds=seconds, config=replace(config).shown()

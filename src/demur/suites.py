@@ -29,6 +29,7 @@ from demur.results import Headline, evaluation_json, figures_of, write_transcrip
 from demur.runlog import RunFolder, plain
 from demur.schema import Sampling, Task
 from demur.tasks.file import load_tasks
+from demur.tasks.grader import get_grader
 from demur.tasks.source import world_tasks
 from demur.world.questions import PLAY_FAMILIES
 
@@ -76,6 +77,8 @@ def _tasks(config: EvaluateConfig, rng: np.random.Generator) -> tuple[list[Task]
         held_out = world_tasks(HELD_OUT, "test", max(1, config.n // 2), rng)
         tasks = world_tasks(PLAY_FAMILIES, "test", config.n, rng) + held_out
         return tasks, world_tasks(PLAY_FAMILIES, "dev", tuning, rng)
+    if config.grader is not None:
+        get_grader(config.grader)  # an unknown one shows here
     loaded = load_tasks(config.tasks, config.question, config.answer, config.grader)
     order = [loaded[int(i)] for i in rng.permutation(len(loaded))]
     return order[: config.n], order[config.n : config.n + tuning]

@@ -1,9 +1,8 @@
-"""Sampling: each distinct prompt is read once, its KV cache is branched to the group, and finished
-rows leave the batch.
+"""Sampling: read each prompt once, branch its cache to the group, let finished rows leave.
 
 Sampling is by temperature alone (no top-k, no top-p), and the log-probability of every token under
-that same distribution is kept, so importance ratios against it are unbiased. Temperature 0 is greedy
-decoding; its log-probabilities are those of temperature 1.
+that same distribution is kept, so importance ratios against it are unbiased. Temperature 0 is
+greedy decoding; its log-probabilities are those of temperature 1.
 """
 
 from __future__ import annotations
@@ -142,9 +141,7 @@ def _forward(
     return logits
 
 
-def _pick(
-    logits: Tensor, temperature: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _pick(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One token a row and its log-probability under the sampling distribution, both (B,).
 
     Raises ``TrainingError`` where the logits of a row are no distribution (NaN or infinite).

@@ -25,8 +25,8 @@ class Packed:
 
     ``ids`` and ``positions`` are (B, T); ``mask`` is (B, 1, T, T), True where attention is allowed.
     ``rows`` and ``columns`` are (N, L): the place whose logits predict each completion token;
-    ``targets`` (N, L) are those tokens and ``valid`` (N, L) says which are real. ``index`` gives each
-    of the N samples its place in the list that was packed.
+    ``targets`` (N, L) are those tokens and ``valid`` (N, L) says which are real. ``index`` gives
+    each of the N samples its place in the list that was packed.
     """
 
     ids: Tensor

@@ -58,7 +58,9 @@ def claim_text(claim: Claim, style: Style) -> str:
         said = "".join(f" {name} says {answer}." for name, answer in votes)
         return said + (f" Each is right {rate}." if told else "")
     said = "".join(f"\n{name} thinks the answer is {answer}." for name, answer in votes)
-    return said + (f"\nEach of them is right at a rate of {rate} on such questions." if told else "")
+    return said + (
+        f"\nEach of them is right at a rate of {rate} on such questions." if told else ""
+    )
 
 
 def object_to(task: Task, claim: Claim) -> Dialogue:

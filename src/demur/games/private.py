@@ -42,9 +42,7 @@ class Private:
         truth = self.task.truth
         if truth is None:
             return []
-        return [
-            a for a in self.answers if a is not None and not same(a, truth, self.task.grader)
-        ]
+        return [a for a in self.answers if a is not None and not same(a, truth, self.task.grader)]
 
 
 def deliberate(

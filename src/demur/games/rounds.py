@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demur.reply import parse
-from demur.schema import Claim, Completion, Dialogue, Episode, Group, Policy, Sampling, Task, Turn
-from demur.schema import Reply, Unparsed
+from demur.schema import (
+    Claim,
+    Completion,
+    Dialogue,
+    Episode,
+    Group,
+    Policy,
+    Reply,
+    Sampling,
+    Task,
+    Turn,
+    Unparsed,
+)
 
 RESPONDER = "responder"
 

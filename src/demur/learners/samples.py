@@ -89,8 +89,10 @@ def make_samples(
     level_ids: tuple[int, ...] | None = None,
     score_weight: float = 0.0,
 ) -> list[Sample]:
-    """One sample an episode; a group in which nothing differs and nothing is scored is left out,
-    and so is a reply that was paid nothing at all (the anchor abstained) or that is empty.
+    """One sample an episode, except where there is nothing to learn.
+
+    A group in which nothing differs and nothing is scored is left out, and so is a reply that was
+    paid nothing at all (the anchor abstained) or that is empty.
 
     With an expected score the confidence tokens take their credit from it alone: the sampled score
     is dropped there, as it would only add noise to the same gradient.

@@ -7,13 +7,20 @@ is ever run. The model knows tokens; everything above it speaks dialogues.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerBase
+from jinja2 import TemplateError
+from safetensors.torch import load_model, save_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from transformers.utils import logging
 
 from demur.engine import sampler, state, tree
 from demur.errors import ModelFolderError, TrainingError
@@ -22,6 +29,7 @@ from demur.policies.folder import check_model_folder
 from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
 
 Loss = PolicyGradient | Supervised
+REFERENCE = "reference.safetensors"
 
 
 class LocalPolicy:
@@ -89,7 +97,9 @@ class LocalPolicy:
         return cls(model, tokenizer, name or path.name)
 
     def _stops(self) -> frozenset[int]:
-        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        configured = (
+            self.model.generation_config.eos_token_id if self.model.generation_config else None
+        )
         several = configured if isinstance(configured, list) else [configured]
         ids = [*several, self.tokenizer.eos_token_id]
         return frozenset(int(i) for i in ids if i is not None)
@@ -100,15 +110,37 @@ class LocalPolicy:
         """The token ids of a dialogue, ready for the model's turn."""
         found = self._prompts.get(dialogue)
         if found is None:
-            messages = [{"role": m.role, "content": m.content} for m in dialogue]
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            text = self._render(dialogue)
             found = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
             if len(self._prompts) > 100_000:
                 self._prompts.clear()
             self._prompts[dialogue] = found
         return found
+
+    def _render(self, dialogue: Dialogue) -> str:
+        """The chat template's text; without a system role in it, that message opens the user's."""
+        messages = [{"role": m.role, "content": m.content} for m in dialogue]
+        try:
+            return self._template(messages)
+        except TemplateError as error:
+            refused = str(error)
+        if messages[0]["role"] == "system" and len(messages) > 1:
+            system, first, *rest = messages
+            opening = {**first, "content": f"{system['content']}\n\n{first['content']}"}
+            try:
+                return self._template([opening, *rest])
+            except TemplateError as error:
+                refused = str(error)
+        raise ModelFolderError(
+            f"the chat template of {self.name} cannot put a dialogue into words ({refused}); "
+            "use a model whose template takes user and assistant turns"
+        )
+
+    def _template(self, messages: list[dict[str, str]]) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return text
 
     def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Prompt ids and the ids of a given reply, with the token that ends the model's turn."""
@@ -131,7 +163,7 @@ class LocalPolicy:
         kept = [i for i in ids if i not in self.stop_ids]
         grown, before = [], 0
         for text in self._decode([kept[:end] for end in range(1, len(kept))]):
-            agreed = len(os.path.commonprefix([text, whole]))
+            agreed = _agreement(text, whole)
             grown.append(whole[before:agreed])
             before = max(before, agreed)
         rest = iter([*grown, whole[before:]])
@@ -139,16 +171,20 @@ class LocalPolicy:
 
     @property
     def level_ids(self) -> tuple[int, ...] | None:
-        """The ids of the eleven confidence levels, where each is one token of its own; else ``None``."""
-        ids = [self.tokenizer(f"{k / 10:.1f}", add_special_tokens=False)["input_ids"] for k in range(11)]
+        """The ids of the eleven confidence levels, if each is a token of its own; else ``None``."""
+        levels = [f"{k / 10:.1f}" for k in range(11)]
+        ids = self.tokenizer(levels, add_special_tokens=False)["input_ids"]
         single = {i[0] for i in ids if len(i) == 1} - {self.tokenizer.unk_token_id}
         return tuple(i[0] for i in ids) if len(single) == len(ids) else None
 
     def reply(
         self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
     ) -> list[list[Completion]]:
-        """``n`` completions a dialogue. A prompt that leaves no room in the context gives empty
-        completions that stopped by length: data, not an error."""
+        """``n`` completions a dialogue.
+
+        A prompt that leaves no room in the context gives empty completions that stopped by length:
+        data, not an error.
+        """
         prompts = [self.prompt_ids(d) for d in dialogues]
         room = [i for i, p in enumerate(prompts) if len(p) + sampling.max_tokens <= self.context]
         generator = torch.Generator(device=self.model.device).manual_seed(sampling.seed)
@@ -200,8 +236,11 @@ class LocalPolicy:
     def optimise(
         self, learning_rate: float, *, warmup: int = 0, decay: int = 0, max_grad_norm: float = 1.0
     ) -> None:
-        """Start a fresh AdamW; the rate rises linearly over ``warmup`` updates and, where ``decay``
-        is given, falls linearly to a tenth over that many."""
+        """Start a fresh AdamW.
+
+        The rate rises linearly over ``warmup`` updates and, where ``decay`` is given, then falls
+        linearly to a tenth over that many.
+        """
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0
         )
@@ -213,8 +252,10 @@ class LocalPolicy:
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def update(self, samples: Sequence[Sample], loss: Loss) -> Stats:
-        """One optimiser step on all samples (accumulated over micro-batches). Raises
-        ``TrainingError`` on a NaN or infinite loss, before any weight has changed."""
+        """One optimiser step on all samples (accumulated over micro-batches).
+
+        Raises ``TrainingError`` on a NaN or infinite loss, before any weight has changed.
+        """
         if self._optimiser is None:
             raise TrainingError("call optimise(learning_rate) before update")
         if not samples:
@@ -286,6 +327,8 @@ class LocalPolicy:
         if self._optimiser is not None:
             facts = {"taken": self._taken, "version": self.version}
             state.save_optimiser(path / "optimiser.safetensors", self._optimiser, facts)
+        if self.reference is not None:
+            save_model(self.reference, str(path / REFERENCE))
 
     def load(self, folder: str | Path) -> None:
         """Read weights back into this policy."""
@@ -294,11 +337,24 @@ class LocalPolicy:
         self.model.load_state_dict(fresh.model.state_dict())
 
     def load_optimiser(self, folder: str | Path) -> None:
-        """Read the optimiser's state and counters; ``optimise`` must have been called as before."""
+        """Read the optimiser's state and counters, and the reference where one was kept.
+
+        ``optimise`` must have been called as before.
+        """
         if self._optimiser is None:
             raise TrainingError("call optimise(learning_rate) before load_optimiser")
         facts = state.load_optimiser(Path(folder) / "optimiser.safetensors", self._optimiser)
         self._taken, self.version = facts["taken"], facts["version"]
+        if (Path(folder) / REFERENCE).exists():
+            reference = copy.deepcopy(self.model).eval().requires_grad_(False)
+            load_model(reference, Path(folder) / REFERENCE)
+            self.reference = reference
+
+
+def _agreement(a: str, b: str) -> int:
+    """How many characters two texts begin with in common."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def _averages(totals: dict[str, float]) -> dict[str, float]:
@@ -309,3 +365,11 @@ def _averages(totals: dict[str, float]) -> dict[str, float]:
         count = scored if key in ("score_sum", "level_entropy_sum") else tokens
         out[key.removesuffix("_sum")] = value / count if count else float("nan")
     return out
+
+
+def quiet_libraries(threads: int | None) -> None:
+    """Keep transformers' bars and notices out of our output; set PyTorch's threads if given."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demur.measure.belief import TAKE, Posterior, best_reply, posterior
-from demur.measure.belief import panel_likelihoods, update
+from demur.measure.belief import TAKE, Posterior, best_reply, panel_likelihoods, posterior, update
 from demur.reply import render
 from demur.schema import Claim, Completion, Dialogue, Sampling, Task
 from demur.tasks.grader import same
@@ -55,8 +54,10 @@ def weigh(situation: Situation, default_rate: float = 0.5) -> Posterior:
 
 
 def bayes(situation: Situation) -> tuple[str, float]:
-    """The reply most likely right, and that probability. A third answer would be a guess, so it is
-    never given."""
+    """The reply most likely right, and that probability.
+
+    A third answer would be a guess, so it is never given.
+    """
     claim = situation.claim
     if claim is None or claim.speaker == "self":
         return situation.own, situation.belief
@@ -79,8 +80,11 @@ def always_adopt(situation: Situation, rng: np.random.Generator) -> tuple[str, f
 
 
 def threshold(limit: float) -> Rule:
-    """Keeps the own answer where the own first confidence exceeds ``limit`` (the rule that does
-    about as well as trained models in DuET-PD); the limit is tuned on a separate split."""
+    """Keeps the own answer where the own first confidence exceeds ``limit``.
+
+    The rule does about as well as trained models in DuET-PD; the limit is tuned on a separate
+    split.
+    """
 
     def rule(situation: Situation, rng: np.random.Generator) -> tuple[str, float]:
         if situation.claim is None or situation.confidence > limit:
@@ -103,8 +107,10 @@ def oracle(situation: Situation, rng: np.random.Generator) -> tuple[str, float]:
 
 
 class ScriptedPolicy:
-    """A rule that speaks through the ``Policy`` interface; ``book`` holds the situation of every
-    dialogue that it may be asked."""
+    """A rule that speaks through the ``Policy`` interface.
+
+    ``book`` holds the situation of every dialogue that it may be asked.
+    """
 
     def __init__(self, name: str, rule: Rule, book: Mapping[Dialogue, Situation]) -> None:
         self.name = name

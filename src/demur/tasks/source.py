@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -62,11 +63,10 @@ def perturb_text(truth: str, rng: np.random.Generator) -> str:
     """A slip in any text answer: a number moved a little, a letter option moved on, else "not X"."""
     match = re.search(r"-?\d[\d,]*(\.\d+)?", truth)
     if match:
-        value = float(match.group().replace(",", ""))
-        step = max(1.0, 10.0 ** max(0, len(str(int(abs(value)))) - 2))
-        moved = value + step * float(rng.choice([-2, -1, 1, 2, 10]))
-        shown = f"{moved:g}" if abs(moved) < 1e15 else str(int(moved))
-        return truth[: match.start()] + shown + truth[match.end() :]
+        value = Decimal(match.group().replace(",", ""))
+        step = Decimal(10) ** max(0, value.adjusted() - 1)  # the second digit, or the unit
+        moved = value + step * int(rng.choice([-2, -1, 1, 2, 10]))
+        return f"{truth[: match.start()]}{moved:f}{truth[match.end() :]}"
     option = re.fullmatch(r"\(?([A-Ea-e])\)?", truth.strip())
     if option:
         letter = option.group(1)
@@ -120,7 +120,11 @@ class Source:
     def draw(
         self, count: int, rng: np.random.Generator, alone: float = 0.0
     ) -> list[tuple[Task, Claim | None]]:
-        """``count`` draws; about a share ``alone`` of them without a claim."""
+        """``count`` draws; about a share ``alone`` of them without a claim.
+
+        A task is asked alone where nobody can make the claim: its truth is unknown, or the model
+        itself should make it and has no readable answer.
+        """
         families = list(self._families.values())
         draws: list[tuple[Task, Claim | None]] = []
         for i in range(count):
@@ -129,6 +133,10 @@ class Source:
             claim = None
             if rng.random() >= alone:
                 speaker = str(rng.choice(self.settings.speakers))
-                claim = make_claim(task, speaker, self.settings, self.private.get(task.id), rng)
+                state = self.private.get(task.id)
+                own = None if state is None else state.modal
+                known = own if speaker == "self" else task.truth
+                if known is not None:
+                    claim = make_claim(task, speaker, self.settings, state, rng)
             draws.append((task, claim))
         return draws

@@ -26,19 +26,24 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from demur.engine import state
 from demur.errors import RunFolderError, TrainingError
 from demur.schema import Dialogue
-from demur.world.text import PretrainingText
+from demur.world.text import BROAD, DISPUTES, PretrainingText
 from demur.world.tokenizer import build_tokenizer
 
 PROMPT_WEIGHT = 0.05
 PROGRESS = "progress.json"
 OPTIMISERS = ("muon", "adam")
+PHASES = (BROAD, DISPUTES)
+CURVE_EVERY = 50
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The seed model's recipe."""
+    """The seed model's recipe: ``steps`` on the broad mix, then ``dispute_steps`` on the mix with
+    more disputes, with fresh optimisers at ``dispute_scale`` of the rates."""
 
     steps: int = 4400
+    dispute_steps: int = 1200
+    dispute_scale: float = 0.4
     batch: int = 96
     chunk: int = 32
     hidden: int = 128
@@ -50,7 +55,7 @@ class PretrainConfig:
     adam_rate: float = 3e-3
     warmup: int = 100
     seed: int = 0
-    checkpoint_every: int = 300
+    checkpoint_every: int = 200
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
@@ -87,14 +92,14 @@ def _encode(tokenizer: PreTrainedTokenizerFast, dialogues: list[Dialogue]) -> li
 
 
 def batches(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, phase: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (ids, weights) batches, both (B, T), of dialogues of similar length.
 
     ``weights[b, t]`` weighs the prediction *of* token t.
     """
-    rng = np.random.default_rng([config.seed, 1])
-    stream = iter(PretrainingText(rng))
+    rng = np.random.default_rng([config.seed, 1 + phase])
+    stream = iter(PretrainingText(rng, PHASES[phase]))
     assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
     pad = tokenizer.convert_tokens_to_ids("<|pad|>")
     while True:
@@ -134,11 +139,11 @@ def _optimisers(
     return muon, adam
 
 
-def _rate(step: int, config: PretrainConfig) -> float:
+def _rate(step: int, steps: int, warmup: int) -> float:
     """Warm-up, then constant, then a linear fall over the last half to 2%."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    fall = (step - 0.5 * config.steps) / (0.5 * config.steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    fall = (step - 0.5 * steps) / (0.5 * steps)
     return 1.0 if fall < 0 else max(0.02, 1.0 - fall)
 
 
@@ -155,9 +160,10 @@ def pretrain(
     tokenizer = build_tokenizer()
     model = build_model(config, tokenizer)
     model.train()
-    optimisers = _optimisers(model, config)
+    total = config.steps + config.dispute_steps
     curve: list[dict[str, float]] = []
-    first, tokens, before = 0, 0, 0.0
+    done, tokens, before = 0, 0, 0.0
+    folder: Path | None = None
     if checkpoint is not None and (checkpoint / PROGRESS).exists():
         saved = json.loads((checkpoint / PROGRESS).read_text())
         if saved["config"] != asdict(config):
@@ -166,40 +172,57 @@ def pretrain(
             )
         folder = checkpoint / saved["folder"]
         load_model(model, folder / "model.safetensors")
-        for name, optimiser in zip(OPTIMISERS, optimisers, strict=True):
-            state.load_optimiser(folder / f"{name}.safetensors", optimiser)
-        first, tokens, before = saved["step"], saved["tokens"], saved["seconds"]
+        done, tokens, before = saved["step"], saved["tokens"], saved["seconds"]
         curve = saved["curve"]
     started = time.perf_counter()
-    stream = islice(batches(config, tokenizer), first, config.steps)
     window: list[float] = []
-    for step, (ids, weights) in enumerate(stream, start=first):
-        scale = _rate(step, config)
-        for optimiser, base in zip(
-            optimisers, (config.muon_rate, config.adam_rate), strict=True
-        ):
-            optimiser.param_groups[0]["lr"] = base * scale
-        loss = _loss(model, ids, weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"pretraining loss became {value} at step {step}")
-        tokens += ids.numel()
-        window.append(value)
-        seconds = before + time.perf_counter() - started
-        point = {"step": step + 1, "loss": value, "tokens": tokens, "seconds": seconds}
-        on_step(point)
-        if (step + 1) % 50 == 0 or step + 1 == config.steps:
-            curve.append({**point, "loss": sum(window) / len(window)})
-            window = []
-        if checkpoint is not None and (step + 1) % config.checkpoint_every == 0:
-            _save_checkpoint(checkpoint, model, optimisers, config, point, curve)
+    for phase, (begin, steps, scale) in enumerate(
+        ((0, config.steps, 1.0), (config.steps, config.dispute_steps, config.dispute_scale))
+    ):
+        if done >= begin + steps:
+            continue
+        optimisers = _optimisers(model, config)
+        first = done - begin
+        if first and folder is not None:
+            for name, optimiser in zip(OPTIMISERS, optimisers, strict=True):
+                state.load_optimiser(folder / f"{name}.safetensors", optimiser)
+        bases = (config.muon_rate * scale, config.adam_rate * scale)
+        stream = islice(batches(config, tokenizer, phase), first, steps)
+        for step, (ids, weights) in enumerate(stream, start=first):
+            rate = _rate(step, steps, min(config.warmup, steps))
+            for optimiser, base in zip(optimisers, bases, strict=True):
+                optimiser.param_groups[0]["lr"] = base * rate
+            window.append(_step(model, optimisers, ids, weights, begin + step))
+            done, tokens = begin + step + 1, tokens + ids.numel()
+            seconds = before + time.perf_counter() - started
+            point = {"step": done, "loss": window[-1], "tokens": tokens, "seconds": seconds}
+            on_step(point)
+            if done % CURVE_EVERY == 0 or done == total:
+                curve.append({**point, "loss": sum(window) / len(window)})
+                window = []
+            if checkpoint is not None and done % config.checkpoint_every == 0:
+                _save_checkpoint(checkpoint, model, optimisers, config, point, curve)
     model.eval()
     return model, tokenizer, curve
+
+
+def _step(
+    model: Qwen3ForCausalLM,
+    optimisers: tuple[torch.optim.Optimizer, ...],
+    ids: Tensor,
+    weights: Tensor,
+    number: int,
+) -> float:
+    loss = _loss(model, ids, weights)
+    loss.backward()  # type: ignore[no-untyped-call]
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(f"the pretraining loss became {value} at step {number}; lower the rates")
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimiser in optimisers:
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    return value
 
 
 def _save_checkpoint(

@@ -21,14 +21,40 @@ from demur.world import questions as q
 
 SWAY = 0.60
 RELIABILITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-RELIABILITY_ODDS = (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05)
-FAMILY_ODDS = {
-    "sum": 0.29, "product": 0.23, "difference": 0.10, "fact": 0.26, "unseen": 0.02, "note": 0.10,
-}  # fmt: skip
-KIND_ODDS = {"alone": 0.46, "user": 0.34, "peers": 0.10, "self": 0.10}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a phase of the text is made of: odds of families, of who speaks, and of the reliability
+    of claims, and how much the stated confidence follows ease."""
+
+    families: dict[str, float]
+    kinds: dict[str, float]
+    reliability: tuple[float, ...]
+    base: float
+    slope: float
+
+
+BROAD = Mix(
+    {"sum": 0.29, "product": 0.23, "difference": 0.10, "fact": 0.26, "unseen": 0.02, "note": 0.10},
+    {"alone": 0.46, "user": 0.34, "peers": 0.10, "self": 0.10},
+    (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05),
+    base=0.72,
+    slope=0.22,
+)
+"""Everything, most of it asked alone: 73% of user claims are right."""
+
+DISPUTES = Mix(
+    {"sum": 0.22, "product": 0.22, "difference": 0.08, "fact": 0.34, "unseen": 0.05, "note": 0.09},
+    {"alone": 0.32, "user": 0.48, "peers": 0.12, "self": 0.08},
+    (0.08, 0.12, 0.20, 0.15, 0.15, 0.12, 0.13, 0.05),
+    base=0.64,
+    slope=0.30,
+)
+"""More claims, on facts above all, and 60% of them right: recall learns to work beside a claim."""
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
-EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "unseen": 0.15, "note": 0.95}
+EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "unseen": 0.0, "note": 0.95}
 
 
 @dataclass(frozen=True)
@@ -50,25 +76,26 @@ def exposure(split: q.Split | None) -> Recalled:
     return Recalled(tuple(t for _, t in ranked), odds / odds.sum(), 1.0 - ranks / q.FACTS)
 
 
-def stated_confidence(ease: float, agrees: bool, rng: np.random.Generator) -> float:
+def stated_confidence(ease: float, agrees: bool, mix: Mix, rng: np.random.Generator) -> float:
     """A level in 0.0 ... 1.0: high, noisy, faintly following ease; agreeing sounds surer."""
     if rng.random() < 0.12:
         return float(rng.integers(11)) / 10
-    level = 0.72 + 0.22 * ease + (0.08 if agrees else 0.0) + rng.normal(0.0, 0.16)
+    level = mix.base + mix.slope * ease + (0.08 if agrees else 0.0) + rng.normal(0.0, 0.16)
     return float(np.clip(np.round(level * 10), 0, 10)) / 10
 
 
 class PretrainingText:
     """An endless, seeded stream of dialogues; each ends with the reply that is learned."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, mix: Mix = BROAD) -> None:
         self.rng = rng
+        self.mix = mix
         self.stated = exposure(None)
         self.disputed = exposure("pretrain")
 
     def __iter__(self) -> Iterator[Dialogue]:
-        families, family_odds = zip(*FAMILY_ODDS.items(), strict=True)
-        kinds, kind_odds = zip(*KIND_ODDS.items(), strict=True)
+        families, family_odds = zip(*self.mix.families.items(), strict=True)
+        kinds, kind_odds = zip(*self.mix.kinds.items(), strict=True)
         while True:
             chosen = self.rng.choice(len(families), size=1024, p=family_odds)
             played = self.rng.choice(len(kinds), size=1024, p=kind_odds)
@@ -97,7 +124,7 @@ class PretrainingText:
             keeps = rng.random() < (0.8 if first == own else 0.5)
             other = own if first != own else q.perturb(task, rng)
             answer, agrees = (first, True) if keeps else (other, False)
-            earlier = render(first, stated_confidence(ease, False, rng))
+            earlier = render(first, stated_confidence(ease, False, self.mix, rng))
             prompt = reconsider(task, earlier)
         else:
             claim = self.claim(task, kind)
@@ -105,13 +132,13 @@ class PretrainingText:
             answer = claim.answer if follows else own
             agrees = answer == claim.answer
             prompt = object_to(task, claim)
-        reply = render(answer, stated_confidence(ease, agrees, rng))
+        reply = render(answer, stated_confidence(ease, agrees, self.mix, rng))
         return (*prompt, Message("assistant", reply))
 
     def claim(self, task: Task, speaker: str) -> Claim:
         """A claim at a drawn reliability, disclosed half of the time."""
         rng = self.rng
-        rate = float(rng.choice(RELIABILITIES, p=RELIABILITY_ODDS))
+        rate = float(rng.choice(RELIABILITIES, p=self.mix.reliability))
         told = bool(rng.random() < 0.5)
         return make_claim(task, speaker, rate, told, rng)
 

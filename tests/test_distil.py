@@ -1,0 +1,107 @@
+"""What private deliberation concludes, in cases that can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny import tiny_policy
+
+from demur.games.phrases import ask, object_to
+from demur.games.private import Private
+from demur.learners.distil import conclude, demonstrations
+from demur.measure.shares import ShareTable
+from demur.reply import parse
+from demur.schema import Claim, Reply, Task
+
+TASK = Task("t", "40+2?", "42", "sum", "number")
+# a share of 1 is right at a rate of 0.95, a share of 1/4 hardly ever
+SHARES = ShareTable((0.25, 1.0), (0.02, 0.95))
+SURE = Private(TASK, ("42",) * 4, (0.9,) * 4, "42", 1.0)
+UNSURE = Private(TASK, ("42", "43", "44", "45"), (0.9,) * 4, "42", 0.25)
+
+
+def claim(answer: str, rate: float | None, told: bool = True) -> Claim:
+    return Claim("user", answer, rate, told, answer == TASK.truth)
+
+
+def test_a_sure_answer_withstands_an_unreliable_claim() -> None:
+    reply = conclude(TASK, claim("41", 0.3), SURE, SHARES)
+    assert reply is not None and reply[0] == "42"
+    # own .95 * .7 * w : claim .05 * .1 * .3 : other .05 * .9 * .7 * w, with w = .1
+    own, other_claim, rest = 0.95 * 0.7 * 0.1, 0.05 * 0.1 * 0.3, 0.05 * 0.9 * 0.7 * 0.1
+    assert reply[1] == pytest.approx(own / (own + other_claim + rest))
+
+
+def test_an_unknown_answer_yields_to_a_reliable_claim_at_about_its_reliability() -> None:
+    reply = conclude(TASK, claim("41", 0.9), UNSURE, SHARES)
+    assert reply is not None and reply[0] == "41"
+    assert reply[1] == pytest.approx(0.9, abs=0.02)
+    hidden = conclude(TASK, claim("41", 0.9, told=False), UNSURE, SHARES)
+    assert hidden is not None and hidden[0] == "41", "an undisclosed source counts as a coin"
+    assert hidden[1] == pytest.approx(0.5, abs=0.03)
+
+
+def test_agreement_strengthens_and_a_notorious_liar_is_not_followed() -> None:
+    agreed = conclude(TASK, claim("42.0", 0.7), SURE, SHARES)
+    assert agreed is not None and agreed[0] == "42" and agreed[1] > 0.99
+    liar = conclude(TASK, claim("41", 0.0), UNSURE, SHARES)
+    assert liar is not None and liar[0] == "42"
+    assert liar[1] == pytest.approx(0.02, abs=0.01)
+
+
+def test_alone_and_re_asked_the_belief_is_the_share_tables() -> None:
+    assert conclude(TASK, None, SURE, SHARES) == ("42", pytest.approx(0.95))
+    again = Claim("self", "42", earlier="<answer>42</answer>")
+    assert conclude(TASK, again, UNSURE, SHARES) == ("42", pytest.approx(0.02))
+
+
+def test_nothing_is_concluded_from_unreadable_samples() -> None:
+    blank = Private(TASK, (None,) * 4, (None,) * 4, None, 1.0)
+    assert conclude(TASK, claim("41", 0.9), blank, SHARES) is None
+    policy = tiny_policy()
+    rng = np.random.default_rng(0)
+    assert demonstrations([(TASK, None)], {"t": blank}, SHARES, policy.encode, rng) == []
+
+
+def test_a_panel_counts_for_more_than_one_peer() -> None:
+    votes = (("Ann", "41"), ("Bob", "41"), ("Cy", "41"))
+    middling = ShareTable((0.0, 1.0), (0.6, 0.6))
+    panel = Claim("peers", "41", 0.6, True, False, votes)
+    one = Claim("peers", "41", 0.6, True, False, votes[:1])
+    three = conclude(TASK, panel, SURE, middling)
+    single = conclude(TASK, one, SURE, middling)
+    assert three is not None and three[0] == "41"
+    assert single is not None and three[1] > single[1]
+    split = Claim("peers", "41", 0.6, True, False, (*votes[:2], ("Dee", "42"), ("Eli", "42")))
+    kept = conclude(TASK, split, SURE, middling)
+    assert kept is not None and kept[0] == "42", "votes for either cancel, and own belief decides"
+
+
+def test_demonstrations_state_the_conclusion_in_the_policys_tokens() -> None:
+    policy = tiny_policy()
+    blank = Private(Task("b", "1+1?", "2", "sum"), (None,), (None,), None, 1.0)
+    book = {"t": SURE, "b": blank}
+    objection = claim("41", 0.9)
+    draws = [(TASK, None), (blank.task, None), (TASK, objection)]
+    samples = demonstrations(draws, book, SHARES, policy.encode, np.random.default_rng(0))
+    assert [s.group for s in samples] == [0, 2]
+    for sample, dialogue in zip(samples, (ask(TASK), object_to(TASK, objection)), strict=True):
+        assert sample.prompt_ids == policy.prompt_ids(dialogue)
+        assert sample.completion_ids[-1] == policy.tokenizer.eos_token_id
+        text = policy.tokenizer.decode(sample.completion_ids[:-1])
+        assert isinstance(parse(text), Reply)
+        assert len(sample.advantages) == len(sample.logprobs) == len(sample.completion_ids)
+        assert set(sample.advantages) == {1.0}
+
+
+def test_stated_levels_are_right_on_average() -> None:
+    policy, rng = tiny_policy(), np.random.default_rng(0)
+    table = ShareTable((0.0, 1.0), (0.83, 0.83))
+    samples = demonstrations([(TASK, None)] * 400, {"t": SURE}, table, policy.encode, rng)
+    said = []
+    for sample in samples:
+        reply = parse(policy.tokenizer.decode(sample.completion_ids[:-1]))
+        assert isinstance(reply, Reply) and reply.answer == "42"
+        said.append(reply.confidence)
+    assert set(said) == {0.8, 0.9}
+    assert np.mean(said) == pytest.approx(0.83, abs=0.008)
