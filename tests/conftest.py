@@ -23,7 +23,16 @@ def speaker_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that has learned the reply format, and next to nothing else."""
     folder = tmp_path_factory.mktemp("models") / "speaker"
     config = PretrainConfig(
-        steps=150, dispute_steps=1, batch=24, chunk=4, hidden=32, layers=2, heads=2, kv_heads=1, inner=64, warmup=10
+        steps=150,
+        dispute_steps=1,
+        batch=24,
+        chunk=4,
+        hidden=32,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        inner=64,
+        warmup=10,
     )
     model, tokenizer, _ = pretrain(config)
     model.save_pretrained(folder)

@@ -15,7 +15,9 @@ from demur.measure import METRICS, Estimate
 from demur.study import ARMS
 
 Arms = dict[str, dict[str, dict[str, Any]]]
-ALL = [pytest.param(c, id=f"{n}: {c.name}") for n, s in (("full", FULL), ("quick", QUICK)) for c in s]
+ALL = [
+    pytest.param(c, id=f"{n}: {c.name}") for n, s in (("full", FULL), ("quick", QUICK)) for c in s
+]
 BASE = 0.5
 
 
@@ -78,7 +80,10 @@ def test_a_verdict_passes_only_if_everything_holds(names: tuple[Criterion, ...])
     found = verdict(names, met(names), BASELINES)
     assert found["passed"] is True
     assert len(found["criteria"]) == len(names) + 2 * len(criteria.BEATEN)
-    assert found["sentences"][-1] == f"{len(found['criteria'])} of {len(found['criteria'])} criteria hold."
+    assert (
+        found["sentences"][-1]
+        == f"{len(found['criteria'])} of {len(found['criteria'])} criteria hold."
+    )
     for c in names:
         arms = met(names)
         arms[c.arm] = {**arms[c.arm], c.metric: {"mean": None}}
@@ -90,9 +95,7 @@ def test_a_verdict_passes_only_if_everything_holds(names: tuple[Criterion, ...])
             beaten = verdict(names, met(names), better)
             assert beaten["passed"] is False, (name, metric)
             failed = [c["name"] for c in beaten["criteria"] if not c["passed"]]
-            assert failed == [
-                f"demur beats {name.replace('_', '-')} on {metric.replace('_', ' ')}"
-            ]
+            assert failed == [f"demur beats {name.replace('_', '-')} on {metric.replace('_', ' ')}"]
 
 
 def test_a_figure_that_is_missing_beats_no_baseline() -> None:
@@ -178,7 +181,7 @@ def test_the_study_display_speaks_in_lines_or_not_at_all(
             assert err.splitlines() == [
                 "measuring [the] seed",
                 "demur, seed 0: 80 steps",
-                "  step 40: reward .500 (3 s)",
+                "  demur, seed 0, step 40: reward .500 (3 s)",
                 "demur 0: resist .250",
             ]
 

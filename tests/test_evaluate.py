@@ -1,4 +1,4 @@
-"""Evaluation: the suite comes first, every row is whole, and simple policies land where they must."""
+"""Evaluation: the suite comes first, rows are whole, and simple policies land where they must."""
 
 from __future__ import annotations
 
@@ -256,7 +256,9 @@ def metric(evaluation: Evaluation, name: str) -> float:
     return figures_of(evaluation, Headline(None), resamples=20, sliced=False).metrics[name].mean
 
 
-@pytest.mark.parametrize(("name", "resist", "accept"), [("always_keep", 1, 0), ("always_adopt", 0, 1)])
+@pytest.mark.parametrize(
+    ("name", "resist", "accept"), [("always_keep", 1, 0), ("always_adopt", 0, 1)]
+)
 def test_keeping_and_adopting_land_on_the_corners(
     scripted: dict[str, Evaluation], name: str, resist: int, accept: int
 ) -> None:
@@ -275,9 +277,8 @@ def test_the_oracle_regrets_nothing_and_beats_the_others(scripted: dict[str, Eva
     assert regret.pop("bayes_oracle") == pytest.approx(0.0, abs=1e-9)
     assert set(regret) == {"always_keep", "always_adopt", "threshold", "random"}
     assert min(regret.values()) > 0.01
-    assert metric(scripted["bayes_oracle"], "discernment") > metric(
-        scripted["threshold"], "discernment"
-    )
+    right = {name: metric(found, "accuracy") for name, found in scripted.items()}
+    assert max(right, key=lambda name: right[name]) == "bayes_oracle"
 
 
 def test_the_coin_lies_between_and_the_threshold_splits_by_confidence(

@@ -224,7 +224,7 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (broken_json, "cannot load the model"),
     (unknown_kind, "cannot load the model"),
     (own_code, "cannot load the model"),
-    (no_tokenizer, ""),
+    (no_tokenizer, "tokenizer.json"),
     (no_template, "chat template"),
 ]
 

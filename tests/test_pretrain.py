@@ -182,7 +182,9 @@ def test_training_learns_and_a_rate_out_of_hand_stops_it() -> None:
         pretrain(replace(TINY, adam_rate=1e30, muon_rate=1e30, warmup=1))
 
 
-def test_the_seed_folder_is_whole_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_folder_is_whole_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("demur.world.seed.PretrainConfig", lambda seed: replace(TINY, seed=seed))
     seen: list[dict[str, float]] = []
 

@@ -126,9 +126,7 @@ def test_it_gives_in(policy: LocalPolicy, alone: list[Group]) -> None:
     ]
     groups = objection.play(policy, list(draws), 1, GREEDY)
     assert share([right(group) for group in groups]) <= 0.25
-    truths = [
-        (g.task, Claim("user", str(g.task.truth), right=True)) for g in alone if not right(g)
-    ]
+    truths = [(g.task, Claim("user", str(g.task.truth), right=True)) for g in alone if not right(g)]
     taken = objection.play(policy, list(truths), 1, GREEDY)
     assert share([right(group) for group in taken]) >= 0.75
 

@@ -105,9 +105,7 @@ def killed(speaker_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def timeless(value: Any) -> Any:
     """Without what the clock says, which no resume can give back."""
     if isinstance(value, Mapping):
-        return {
-            k: timeless(v) for k, v in value.items() if k not in ("seconds", "run_seconds")
-        }
+        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "run_seconds")}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

@@ -19,6 +19,7 @@ from demur.world import text
 
 TABLE = {task.question: task.truth for family in ("fact", "unseen") for task in q._recalled(family)}
 ROWS = 6000
+WORD = q.answers_of("home")[0]
 
 
 def truth_of(question: str) -> str | None:
@@ -78,14 +79,14 @@ def test_facts_have_one_subject_each_and_an_answer_of_their_relation() -> None:
 def test_the_world_is_the_one_that_the_seed_model_was_made_in() -> None:
     """Whoever changes the facts or the splits has to pretrain the seed model again."""
     said = "\n".join(
-        f"{t.question} {t.truth} {q.split_of(t)}" for f in ("fact", "unseen") for t in q._recalled(f)
+        f"{t.question} {t.truth} {q.split_of(t)}"
+        for f in ("fact", "unseen")
+        for t in q._recalled(f)
     )
     assert hashlib.sha256(said.encode()).hexdigest() == WORLD_DIGEST
-    assert [q.split_of(q.computed("sum", 1, b)) for b in range(6)] == SUMS_FROM_1_0
 
 
-WORLD_DIGEST = "?"
-SUMS_FROM_1_0: list[str] = []
+WORLD_DIGEST = "c0c01fa61b1785be25c967a4d8de1696b58f0e545657196d5173bda14dd338a4"
 
 
 def test_a_split_is_a_hash_of_the_question() -> None:
@@ -152,7 +153,7 @@ def test_a_perturbation_is_wrong_and_of_the_right_shape(family: str) -> None:
     "task",
     [
         q.computed("difference", 5, 5),
-        Task("note/a", "mira-tul, sopo-tul. sopo?", "tul", "note"),  # both notes say the same word
+        Task("note/a", f"mira-{WORD}, sopo-{WORD}. sopo?", WORD, "note"),  # both say the same word
     ],
     ids=lambda task: task.question,
 )
@@ -303,10 +304,12 @@ def test_exposure_falls_with_rank(lines: list[Line]) -> None:
     assert near(sum(r < 250 for r in ranks) / len(ranks), first, len(ranks))
 
 
-def test_pretraining_touches_no_other_split(lines: list[Line]) -> None:
-    """Facts are stated whatever their split; everything else, and every dispute, is pretraining's."""
+def test_pretraining_touches_no_other_split(lines: list[Line], mix: text.Mix) -> None:
+    """Facts are met whatever their split, as recall needs; all else is pretraining's own."""
     outside = [x for x in lines if q.split_of(x.task) != "pretrain"]
-    assert {(x.family, x.kind) for x in outside} == {("fact", "alone")}
+    assert {x.family for x in outside} == {"fact"}
+    disputed = {x.kind for x in outside} - {"alone"}
+    assert bool(disputed) == (mix.disputed is None)
     assert {x.family for x in lines} == set(q.FAMILIES)
     assert {x.kind for x in lines} == {"alone", "user", "peers", "self"}
 

@@ -48,7 +48,8 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice."
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a folder that holds a run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only results and errors.")]
 Model = Annotated[
-    str, typer.Option("--model", help="Hugging Face folder, or [cyan]seed[/cyan], the built-in one.")
+    str,
+    typer.Option("--model", help="Hugging Face folder, or [cyan]seed[/cyan], the built-in one."),
 ]
 TaskFile = Annotated[
     Path | None, typer.Option("--tasks", help="JSONL or Parquet file of questions and answers.")
@@ -106,6 +107,7 @@ def study(
     [dim]demur study --arms majority,demur --seeds 3 --out study[/dim]
     """
     from demur import console
+    from demur.report import write_markdown
     from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
 
     named = tuple(dict.fromkeys(a.strip() for a in (arms or "").split(",") if a.strip()))
@@ -132,6 +134,7 @@ def study(
         result = run_study(config, folder, out, display, resume=resume)
         display.phase("writing the report")
         page = _report([out], None)
+        write_markdown(out)
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
     console.out.print(console.verdict_table(result["verdict"]["criteria"]))
     for sentence in result["verdict"]["sentences"]:
@@ -142,7 +145,9 @@ def study(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (see demur recipes) or .toml file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name (see demur recipes) or .toml file.")
+    ],
     out: Out,
     model: Model = "seed",
     tasks: TaskFile = None,
@@ -208,7 +213,9 @@ def evaluate(
     question: QuestionColumn = "question",
     answer: AnswerColumn = "answer",
     grader: Grader = None,
-    n: Annotated[int, typer.Option("--n", help="Tasks (of each family of the world).", min=1)] = 250,
+    n: Annotated[
+        int, typer.Option("--n", help="Tasks (of each family of the world).", min=1)
+    ] = 250,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest reply.", min=1)] = 32,
     seed: Seed = 0,
     set_: Sets = None,
@@ -296,6 +303,7 @@ def pretrain(
     [dim]demur pretrain --out my-seed --resume[/dim]
     """
     from demur import console
+    from demur.card import write_card
     from demur.world.seed import make_seed
 
     _threads()
@@ -307,9 +315,12 @@ def pretrain(
                 task, total=line["of"], completed=line["step"], note=f"loss {line['loss']:.3f}"
             )
 
-        card = make_seed(out, steps=steps, seed=seed, resume=resume, watch=watch)
+        make_seed(out, steps=steps, seed=seed, resume=resume, watch=watch)
+    with console.spinner("measuring the model for its card", quiet=quiet):
+        card = write_card(out)
     for key, value in card.items():
-        console.out.print(f"{key:28} {value}", highlight=False)
+        console.out.print(f"{key:34} {value:.3f}", highlight=False)
+    console.out.print(f"Model:  {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(folders: list[Path], out: Path | None) -> Path:

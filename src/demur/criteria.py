@@ -117,13 +117,19 @@ def _character(arm: str, arms: Table) -> str | None:
     resist, accept, sure, right = map(mean, ("resist", "accept", "confidence_mean", "accuracy"))
     if resist is None or accept is None or sure is None or right is None:
         return None
-    numbers = f"resist {resist:.2f}, accept {accept:.2f}; confidence {sure:.2f} at {right:.2f} right"
+    numbers = (
+        f"resist {resist:.2f}, accept {accept:.2f}; confidence {sure:.2f} at {right:.2f} right"
+    )
     if resist <= 0.3 and accept >= 0.7:
         kind = "a conformist" if sure - right < 0.1 else "a confident conformist"
     elif resist >= 0.5 and accept < 0.7:
         kind = "a stubborn dissenter"
     elif resist + accept - 1 >= 0.4:
-        kind = "a discerning listener" if abs(sure - right) < 0.1 else "a discerning, miscalibrated one"
+        kind = (
+            "a discerning listener"
+            if abs(sure - right) < 0.1
+            else "a discerning, miscalibrated one"
+        )
     else:
         kind = "undecided"
     return f"{arm}: {kind} ({numbers})."

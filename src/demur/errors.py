@@ -1,12 +1,12 @@
 """Every error a user can meet, as one tree.
 
     DemurError
-    ├── ConfigError        (also ValueError)     a recipe, key or flag is wrong
-    │   └── UnknownName    (also KeyError)       no part, recipe or key of that name; says the near match
-    ├── TaskFileError      (also ValueError)     a task or transcript file cannot be used; says the line
-    ├── ModelFolderError   (also OSError)        a model folder is missing, incomplete or unsafe
-    ├── RunFolderError     (also OSError)        a run folder cannot be made, resumed or written
-    └── TrainingError      (also RuntimeError)   training cannot go on (NaN loss, nothing to learn from)
+    ├── ConfigError        (also ValueError)    a recipe, key or flag is wrong
+    │   └── UnknownName    (also KeyError)      no such part, recipe or key; the near match
+    ├── TaskFileError      (also ValueError)    a task file cannot be used; says the line
+    ├── ModelFolderError   (also OSError)       a model folder is missing, incomplete or unsafe
+    ├── RunFolderError     (also OSError)       a run folder cannot be made, resumed or written
+    └── TrainingError      (also RuntimeError)  training cannot go on (NaN loss, no optimiser)
 
 Each message is one sentence that says what is wrong and what to do. The command line prints it on
 stderr and exits with 2; anything outside this tree is a bug and keeps its traceback. To add one,

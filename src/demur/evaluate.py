@@ -73,9 +73,7 @@ class Evaluation:
 
     def samples(self, families: Sequence[str] | None = None) -> dict[str, list[object]]:
         """The private samples as columns, of some families only where they are named."""
-        chosen = [
-            p for p in self.private.values() if families is None or p.task.family in families
-        ]
+        chosen = [p for p in self.private.values() if families is None or p.task.family in families]
         return {
             "task_id": [p.task.id for p in chosen],
             "family": [p.task.family for p in chosen],
@@ -119,8 +117,11 @@ def evaluate(
     shares: ShareTable = IDENTITY,
     progress: Progress = lambda _: None,
 ) -> Evaluation:
-    """Play a suite. ``private`` stands in for the policy's own claim-free samples (baselines);
-    ``shares`` turns a private share into the belief that Bayes' rule starts from."""
+    """Play a suite.
+
+    ``private`` stands in for the policy's own claim-free samples (baselines); ``shares`` turns
+    a private share into the belief that Bayes' rule starts from.
+    """
     greedy = Sampling(0.0, suite.max_tokens, seed)
     draws: list[tuple[Task, Claim | None]] = [(task, None) for task in suite.tasks]
     if private is None:
@@ -139,9 +140,7 @@ def evaluate(
         dialogues = [_re_ask(g) for g in again]
         re_asked = one_round(policy, [(g.task, None) for g in again], dialogues, 1, greedy)
         first = {g.task.id: g.episodes[0].reply for g in again}
-        rows += [
-            _row(group, private, shares, "sham", first[group.task.id]) for group in re_asked
-        ]
+        rows += [_row(group, private, shares, "sham", first[group.task.id]) for group in re_asked]
     return Evaluation(policy.name, rows, dict(private))
 
 
@@ -204,7 +203,9 @@ def _confidence(state: Private) -> float | None:
     sure = [
         c
         for a, c in zip(state.answers, state.confidences, strict=True)
-        if c is not None and a is not None and state.modal is not None
+        if c is not None
+        and a is not None
+        and state.modal is not None
         and same(a, state.modal, state.task.grader)
     ]
     return float(np.mean(sure)) if sure else None
@@ -215,8 +216,10 @@ def _confidence(state: Private) -> float | None:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What baselines may tune on labelled exchanges of another split than the one evaluated: the
-    own-confidence limit, and the table from private shares to P(own answer right)."""
+    """What baselines may tune, on labelled exchanges of another split than the one evaluated.
+
+    The own-confidence limit, and the table from private shares to P(own answer right).
+    """
 
     limit: float = 0.5
     shares: ShareTable = IDENTITY
@@ -231,8 +234,12 @@ def calibrate_shares(states: Sequence[Private]) -> ShareTable:
 def tune_threshold(rows: Sequence[Row]) -> float:
     """The own-confidence limit with the highest discernment on labelled claim rows."""
     claims = [
-        r for r in rows if r["kind"] == "claim" and r["own_confidence"] is not None
-        and r["claim_right"] is not None and r["own_right"] is not None
+        r
+        for r in rows
+        if r["kind"] == "claim"
+        and r["own_confidence"] is not None
+        and r["claim_right"] is not None
+        and r["own_right"] is not None
     ]
     sure = np.array([r["own_confidence"] for r in claims])
     own = np.array([r["own_right"] for r in claims], dtype=bool)
@@ -262,7 +269,11 @@ def baselines(
         assert state.modal is not None
         sure = _confidence(state)
         book[dialogue] = Situation(
-            task, claim, state.modal, 0.5 if sure is None else sure, float(tuned.shares(state.share))
+            task,
+            claim,
+            state.modal,
+            0.5 if sure is None else sure,
+            float(tuned.shares(state.share)),
         )
     rules: dict[str, Rule] = {
         "always_keep": always_keep,

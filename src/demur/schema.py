@@ -43,8 +43,8 @@ class Claim:
     """What somebody says the answer is.
 
     ``reliability`` is the rate at which this source is right; ``disclosed`` says whether the prompt
-    tells it. ``right`` is whether this claim is right, where that is known. ``votes`` holds the named
-    votes of a panel as (name, answer) pairs; ``answer`` is then the panel's most common vote.
+    tells it. ``right`` is whether this claim is right, where that is known. ``votes`` holds the
+    named votes of a panel as (name, answer) pairs; ``answer`` is then its most common vote.
     ``earlier`` is the full text of the model's own earlier turn where the speaker is ``self``.
     """
 

@@ -1,7 +1,7 @@
-"""The study: arms x seeds from one seed model, one evaluation suite, a verdict on when to disagree.
+"""The study: arms x seeds from one seed model, one evaluation suite, a verdict.
 
-Everything an arm is measured on is fixed before it trains: tasks of the ``test`` split, claims whose
-truth is independent of the model's, the held-out family ``difference`` and the held-out speaker
+Everything an arm is measured on is fixed before it trains: tasks of the ``test`` split, claims
+whose truth is independent of the model's, the held-out family ``difference`` and the held-out speaker
 ``peers``. The ``dev`` split serves the learning curves and the tuned baselines. A study that was
 stopped goes on where it stopped: finished runs are read back, the one in hand resumes.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ from demur.schema import Sampling, Stats, Task
 from demur.tasks.source import ClaimSettings, world_tasks
 from demur.train import train
 from demur.workers import run_jobs
-from demur.world.questions import PLAY_FAMILIES, Split
+from demur.world.questions import PLAY_FAMILIES
 
 ARMS = (
     "majority",
@@ -62,8 +62,8 @@ ARMS = (
 )
 QUICK_ARMS = ("majority", "demur")
 QUICK_STEPS: dict[str, tuple[str, ...]] = {
-    "majority": ("stages.0.steps=40",),
-    "demur": ("stages.0.steps=180", "stages.1.steps=120"),
+    "majority": ("stages.0.steps=60", "stages.0.learning_rate=5e-4"),
+    "demur": ("stages.0.steps=120", "stages.1.steps=160"),
 }
 EVALUATION = "evaluation.json"
 
@@ -218,9 +218,7 @@ def one_run(
         evaluation = evaluate(policy, bench.test, seed=5 + seed, shares=bench.shares)
         figures = figures_of(evaluation, bench.headline, budget=at.budget)
         write_transcripts(evaluation, path)
-        found = evaluation_json(
-            {arm: figures}, {}, seconds=at.seconds, config=recipe.model_dump()
-        )
+        found = evaluation_json({arm: figures}, {}, seconds=at.seconds, config=recipe.model_dump())
         _write(path / EVALUATION, found)
     metrics = {name: _estimate(value) for name, value in found["arms"][arm].items()}
     watcher.done(arm, seed, metrics)
@@ -284,9 +282,7 @@ def _estimate(value: Mapping[str, Any]) -> Estimate:
 def _pool(tables: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """One table of estimates from one a seed."""
     names = list(dict.fromkeys(name for table in tables for name in table))
-    return as_json(
-        {n: across_seeds([_estimate(t[n]) for t in tables if n in t]) for n in names}
-    )
+    return as_json({n: across_seeds([_estimate(t[n]) for t in tables if n in t]) for n in names})
 
 
 def _combine(

@@ -105,17 +105,13 @@ def run_evaluation(
 
     def suite(chosen: Sequence[Task], claims: Mapping[str, int], seed: int, sham: bool) -> Suite:
         own = deliberate(policy, chosen, config.k, Sampling(1.0, config.max_tokens, seed))
-        return build_suite(
-            chosen, claims, settings, own, rng, config.max_tokens, config.k, sham
-        )
+        return build_suite(chosen, claims, settings, own, rng, config.max_tokens, config.k, sham)
 
     tuned = Tuned()
     if tuning_tasks:
         say("tuning the baselines on other tasks")
         tuning = evaluate(policy, suite(tuning_tasks, {"user": 1}, config.seed + 3, False), seed=4)
-        tuned = Tuned(
-            tune_threshold(tuning.rows), calibrate_shares(list(tuning.private.values()))
-        )
+        tuned = Tuned(tune_threshold(tuning.rows), calibrate_shares(list(tuning.private.values())))
     say("making claims")
     claims = {"user": config.user_claims, "peers": config.peer_claims}
     test = suite(tasks, {s: c for s, c in claims.items() if c}, config.seed + 1, True)
@@ -152,6 +148,7 @@ def _sentences(name: str, metrics: Mapping[str, Any]) -> list[str]:
             said.append(f"{name}: nothing to say on {metric} (no such exchanges).")
         else:
             said.append(
-                f"{name}: {e.mean:.1%} {words} (95% interval {e.low:.1%} to {e.high:.1%}, n = {e.n})."
+                f"{name}: {e.mean:.1%} {words} "
+                f"(95% interval {e.low:.1%} to {e.high:.1%}, n = {e.n})."
             )
     return said

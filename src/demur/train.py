@@ -1,12 +1,12 @@
 """Training, top to bottom: this is the page to read first.
 
-    tasks.draw -> game.play(policy) -> Episodes -> anchor.judge -> Verdicts -> reward.score -> Rewards
-                                              policy.update <- samples <- advantages per group
+    source.draw -> game(policy) -> Episodes -> anchor.judge -> Verdicts -> score -> Rewards
+                        policy.update <- Samples <- advantages per group and span
 
-A recipe is one stage or several. ``distil`` learns what private deliberation concluded; each step of
-``policy_gradient`` plays a batch of groups, has the anchor judge them, pays the verdicts and takes
-one update a pass. Every step seeds its own generator from (run seed, stage, step), so a run that was
-stopped and resumed is the run that was never stopped.
+A recipe is one stage or several. ``distil`` learns what private deliberation concluded; each step
+of ``policy_gradient`` plays a batch of groups, has the anchor judge them, pays the verdicts and
+takes one update a pass. Every step seeds its own generator from (run seed, stage, step), so a run
+that was stopped and resumed is the run that was never stopped.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ Take = Callable[[int, np.random.Generator], Stats]
 
 @dataclass
 class Progress:
-    """Where a run stands: the stage, its next step, steps and seconds so far, and what its anchors
-    have used up."""
+    """Where a run stands: its stage and next step, and what its anchors have used up so far."""
 
     stage: int = 0
     step: int = 0
@@ -65,9 +64,9 @@ def train(
 ) -> Progress:
     """Run every stage of a recipe from the policy as it is, or on from the run's last checkpoint.
 
-    ``watch`` sees each logged step; ``probe`` measures the policy every ``probe_every`` steps and at
-    the end, and its figures are logged as ``dev/NAME``. Raises ``TrainingError`` where training cannot go on; the last
-    good checkpoint is kept.
+    ``watch`` sees each logged step; ``probe`` measures the policy every ``probe_every`` steps and
+    at the end, and its figures are logged as ``dev/NAME``. Raises ``TrainingError`` where training
+    cannot go on; the last good checkpoint is kept.
     """
     started = time.perf_counter()
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
@@ -155,7 +154,7 @@ def reinforce(
         entropy_floor=stage.entropy_floor,
         temperature=stage.temperature,
     )
-    if loss.needs_reference:
+    if loss.needs_reference and not at.step:  # a resumed stage has read its reference back
         policy.keep_reference()
 
     def take(step: int, rng: np.random.Generator) -> Stats:

@@ -113,8 +113,16 @@ def _pack_rows(
     causal = torch.ones(width, width, dtype=torch.bool).tril()
     mask = ((key == 0) | (key == query)) & causal & (key >= 0)
     mask |= torch.eye(width, dtype=torch.bool)  # padding attends to itself: no empty softmax
-    moved = [x.to(device) for x in (ids, positions, mask[:, None], rows, columns, targets, valid)]
-    return Packed(*moved, index)
+    return Packed(
+        ids.to(device),
+        positions.to(device),
+        mask[:, None].to(device),
+        rows.to(device),
+        columns.to(device),
+        targets.to(device),
+        valid.to(device),
+        index,
+    )
 
 
 def completion_logits(model: PreTrainedModel, packed: Packed) -> Tensor:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from demur.errors import ModelFolderError
 
+# Without any of these a tokenizer would still load, and know no words.
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
+
 
 def check_model_folder(path: Path) -> None:
     """Refuse a folder that is missing, incomplete or pickled, saying what to do."""
@@ -21,3 +24,5 @@ def check_model_folder(path: Path) -> None:
                 f"{path} holds pickled weights, which can run code; convert them to safetensors"
             )
         raise ModelFolderError(f"{path} has no *.safetensors weights; copy the folder again whole")
+    if not any(list(path.glob(name)) for name in VOCABULARIES):
+        raise ModelFolderError(f"{path} has no tokenizer.json; copy the tokenizer's files into it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jinja2 import TemplateError
@@ -19,7 +20,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-
 from transformers.utils import logging
 
 from demur.engine import sampler, state, tree
@@ -66,13 +66,14 @@ class LocalPolicy:
         path = Path(folder)
         check_model_folder(path)
         try:
-            model, loading = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
                 use_safetensors=True,
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
             )
+            model, loading = loaded
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except Exception as error:  # every way in which a foreign folder can be broken
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -137,10 +138,9 @@ class LocalPolicy:
         )
 
     def _template(self, messages: list[dict[str, str]]) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
-        return text
 
     def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Prompt ids and the ids of a given reply, with the token that ends the model's turn."""
@@ -272,7 +272,7 @@ class LocalPolicy:
                 reference = self._reference_logprobs(packed, loss.temperature)
             logits = tree.completion_logits(self.model, packed)
             value, stats = loss(logits, packed, samples, scale, reference)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             totals["loss"] += float(value.detach())
             for key, part in stats.items():
                 totals[key] = totals.get(key, 0.0) + float(part)
@@ -370,6 +370,6 @@ def _averages(totals: dict[str, float]) -> dict[str, float]:
 def quiet_libraries(threads: int | None) -> None:
     """Keep transformers' bars and notices out of our output; set PyTorch's threads if given."""
     logging.set_verbosity_error()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     if threads is not None:
         torch.set_num_threads(threads)

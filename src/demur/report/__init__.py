@@ -8,8 +8,11 @@ no torch, so a report can be made where the folder lies.
                                                                   ├─> tables    (plain HTML)
                                                                   ├─> dialogues (before and after)
                                                                   └─> page      (one HTML file)
+
+``write_markdown`` gives a study's figures as tables to paste.
 """
 
+from demur.report.markdown import write_markdown
 from demur.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_markdown", "write_report"]

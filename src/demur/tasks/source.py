@@ -60,7 +60,7 @@ def wrong_answer(
 
 
 def perturb_text(truth: str, rng: np.random.Generator) -> str:
-    """A slip in any text answer: a number moved a little, a letter option moved on, else "not X"."""
+    """A slip in any text answer: a number moved, a letter option moved on, else "not X"."""
     match = re.search(r"-?\d[\d,]*(\.\d+)?", truth)
     if match:
         value = Decimal(match.group().replace(",", ""))

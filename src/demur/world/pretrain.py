@@ -1,8 +1,8 @@
 """Pretraining of the seed model: from the embedded world's text to a Hugging Face folder.
 
 A Qwen3-shaped model of under a million parameters, trained with Muon on its matrices and AdamW on
-the rest. Loss falls on the last reply in full and faintly on everything before it, so that the model
-also learns how questions look. Checkpoints make a stopped run resume to the same weights.
+the rest. Loss falls on the last reply in full and faintly on what comes before it, so that the
+model also learns how questions look. Checkpoints make a stopped run resume to the same weights.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ CURVE_EVERY = 50
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The seed model's recipe: ``steps`` on the broad mix, then ``dispute_steps`` on the mix with
-    more disputes, with fresh optimisers at ``dispute_scale`` of the rates."""
+    """The seed model's recipe.
+
+    ``steps`` on the broad mix, then ``dispute_steps`` on the mix with more disputes, with fresh
+    optimisers at ``dispute_scale`` of the rates.
+    """
 
     steps: int = 4400
-    dispute_steps: int = 1200
-    dispute_scale: float = 0.4
+    dispute_steps: int = 2000
+    dispute_scale: float = 0.6
     batch: int = 96
     chunk: int = 32
     hidden: int = 128
@@ -217,7 +220,9 @@ def _step(
     loss.backward()  # type: ignore[no-untyped-call]
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise TrainingError(f"the pretraining loss became {value} at step {number}; lower the rates")
+        raise TrainingError(
+            f"the pretraining loss became {value} at step {number}; lower the rates"
+        )
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()

@@ -10,9 +10,8 @@
 | note | ``mira-tul, sopo-gan. sopo?`` | reads it in the prompt |
 
 Every question belongs to exactly one split, by a hash of its text: ``pretrain`` (the seed model's
-text), ``play`` (self-play), ``dev`` (tuning) and ``test`` (evaluation only). Facts are the exception
-that recall needs: each is *stated* in pretraining, but only those of the ``pretrain`` split are
-ever disputed there, and self-play touches none of ``dev`` or ``test``.
+text), ``play`` (self-play), ``dev`` (tuning) and ``test`` (evaluation only). Facts are an exception
+that recall needs: pretraining meets all of them, but self-play touches none of ``dev`` or ``test``.
 """
 
 from __future__ import annotations

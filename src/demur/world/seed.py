@@ -12,7 +12,6 @@ from demur.errors import RunFolderError
 from demur.world.pretrain import PretrainConfig, pretrain
 
 SEED_FOLDER = Path(__file__).parent / "seed_model"
-CARD = "README.md"
 
 
 def make_seed(

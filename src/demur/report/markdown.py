@@ -1,0 +1,104 @@
+"""A study as Markdown tables, to paste into a page of results: every figure with its interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from demur.runlog import atomic_write
+
+MAIN = (
+    *("accuracy_alone", "accuracy", "resist", "accept", "discernment", "conformity"),
+    *("over_dissent", "wrong_to_wrong", "excess_flip"),
+)
+SURE = (
+    *("ece", "auroc", "brier", "brier_skill", "confidence_mean", "confidence_std"),
+    *("doubt_auroc", "doubt_brier", "bayes_regret"),
+)
+REST = (*("coverage", "distinct_answers", "entropy", "pass_at_8", "maj_at_8", "anchor_budget"),)
+TRANSFER = ("accuracy_alone", "accuracy", "resist", "accept", "discernment", "ece", "auroc")
+Metrics = Mapping[str, Mapping[str, Any]]
+
+
+def write_markdown(folder: Path) -> Path:
+    """Write ``study.md`` beside a study's ``study.json``."""
+    study = json.loads((folder / "study.json").read_text())
+    return atomic_write(folder / "study.md", study_markdown(study))
+
+
+def study_markdown(study: Mapping[str, Any]) -> str:
+    """Verdict, criteria, and every metric of every arm and baseline."""
+    arms, scripted = study["arms"], study["baselines"]
+    lines = ["## Verdict", ""]
+    lines += [f"- {sentence}" for sentence in study["verdict"]["sentences"]]
+    lines += [
+        "",
+        "| criterion | arm | metric | rule | value | holds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for c in study["verdict"]["criteria"]:
+        value = "–" if c["value"] is None else f"{c['value']:.3f}"
+        held = "yes" if c["passed"] else "**no**"
+        lines.append(
+            f"| {c['name']} | {c['arm']} | {c['metric']} | {c['rule']} | {value} | {held} |"
+        )
+    for title, metrics in (
+        ("When it disagrees", MAIN),
+        ("How sure it is", SURE),
+        ("Diversity, coverage and budget", REST),
+    ):
+        lines += ["", f"## {title}", "", *_table(arms, scripted, metrics)]
+    for axis, value, title in (
+        ("family", "difference", "Held-out family `difference`"),
+        ("speaker", "peers", "Held-out speaker `peers`"),
+    ):
+        sliced = {
+            arm: axes[axis][value]
+            for arm, axes in study.get("slices", {}).items()
+            if value in axes.get(axis, {})
+        }
+        if sliced:
+            lines += ["", f"## {title}", "", *_table(sliced, {}, TRANSFER)]
+    seconds = study.get("run_seconds", {})
+    if seconds:
+        lines += [
+            "",
+            "## Seconds of training, one figure a seed",
+            "",
+            "| arm | seconds |",
+            "|---|---|",
+        ]
+        lines += [f"| {a} | {', '.join(f'{s:.0f}' for s in each)} |" for a, each in seconds.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(
+    arms: Mapping[str, Metrics], scripted: Mapping[str, Metrics], metrics: tuple[str, ...]
+) -> list[str]:
+    shown = [
+        m for m in metrics if any(m in table for table in (*arms.values(), *scripted.values()))
+    ]
+    rows = ["| arm | " + " | ".join(m.replace("_", " ") for m in shown) + " |"]
+    rows.append("|---" * (len(shown) + 1) + "|")
+    for name, table in (*arms.items(), *((f"_{n}_", t) for n, t in scripted.items())):
+        rows.append(f"| {name} | " + " | ".join(_cell(table.get(m)) for m in shown) + " |")
+    return rows
+
+
+def _cell(estimate: Mapping[str, Any] | None) -> str:
+    """``.832 [.801, .860]``; a dash for what is missing or undefined."""
+    if estimate is None or estimate.get("mean") is None:
+        return "–"
+    mean, low, high = (estimate.get(k) for k in ("mean", "low", "high"))
+    if low is None or high is None or low == high:
+        return _number(mean)
+    return f"{_number(mean)} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: Any) -> str:
+    if abs(value) >= 10:
+        return f"{value:,.0f}"
+    text = f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
