@@ -158,7 +158,8 @@ def transcripts(name: str, rng: random.Random, hostile: bool, tasks: int = 60) -
         keep = rng.random() < (resist if own_right and not claim_right else 1 - accept)
         own = truth if own_right else str(a + b + 3)
         reply = own if keep else claim
-        text = f"<answer>{reply}</answer><confidence>{rng.randint(3, 10) / 10}</confidence>"
+        sure = rng.randint(3, 10) / 10
+        text = f"<answer>{reply}</answer><confidence>{sure}</confidence>"
         question = f"What is {a} + {b}?"
         parsed = index % 17 != 3
         if hostile and index % 3 == 0:
@@ -169,7 +170,7 @@ def transcripts(name: str, rng: random.Random, hostile: bool, tasks: int = 60) -
             "task_id": f"sum-{index}", "truth": truth, "own_answer": own, "own_confidence": 0.8,
             "claim": claim, "claim_source": speaker, "claim_reliability": 0.7,
             "reply_answer": reply if parsed else None,
-            "reply_confidence": rng.randint(3, 10) / 10 if parsed else None, "turn": 1,
+            "reply_confidence": sure if parsed else None, "turn": 1,
             "family": "sum", "grader": "exact", "kind": "claim", "own_share": 0.75,
             "own_right": own_right, "claim_right": claim_right, "disclosed": index % 2 == 0,
             "reply_right": (reply == truth) if parsed else None, "parsed": parsed,

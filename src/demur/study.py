@@ -1,9 +1,9 @@
 """The study: arms x seeds from one seed model, one evaluation suite, a verdict.
 
 Everything an arm is measured on is fixed before it trains: tasks of the ``test`` split, claims
-whose truth is independent of the model's, the held-out family ``difference`` and the held-out speaker
-``peers``. The ``dev`` split serves the learning curves and the tuned baselines. A study that was
-stopped goes on where it stopped: finished runs are read back, the one in hand resumes.
+whose truth is independent of the model's, the held-out family ``difference`` and the held-out
+speaker ``peers``. The ``dev`` split serves the learning curves and the tuned baselines. A study
+that was stopped goes on where it stopped: finished runs are read back, the one in hand resumes.
 """
 
 from __future__ import annotations

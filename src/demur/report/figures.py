@@ -17,7 +17,7 @@ from typing import TypeAlias, cast
 import plotly.graph_objects as go
 
 from demur.report.data import Arm, Curve, Estimate, Json, Metrics
-from demur.report.looks import Box, Style, label_spot
+from demur.report.looks import PLANE_HEIGHT, PLANE_WIDTH, Box, Style, label_spot
 from demur.report.text import METRICS, baseline_label, interval, number
 
 Figure: TypeAlias = dict[str, Json]
@@ -78,13 +78,20 @@ def plane(
         _add_arm(figure, arms[name], x, y, look[name])
     labels = [(baseline_label(name), at, "var(--muted)", "") for name, at in marks.items()]
     labels += [(name, at, look[name].colour, look[name].key) for name, at in placed.items()]
-    points = [at for _, at, _, _ in labels]
+    obstacles = [_extent(at) for at in marks.values()]
+    obstacles += [_extent(at) for at in placed.values()]
+    for name, at in placed.items():
+        obstacles += _whisker_boxes(at, arms[name].metrics)
     taken: list[Box] = []
-    for label, at, colour, key in labels:
-        dx, dy, anchor = label_spot(label, at, points, taken)
+    for label, (x, y), colour, key in labels:
+        here = (x * PLANE_WIDTH, y * PLANE_HEIGHT)
+        dx, dy, anchor = label_spot(label, here, obstacles, taken)
+        far = max(abs(dx), abs(dy)) > 20  # then a hairline leads to the mark
+        where = {"ax": dx, "ay": -dy} if far else {"xshift": dx, "yshift": dy}
         figure.add_annotation(
-            x=at[0], y=at[1], text=html.escape(label), showarrow=False, xanchor=anchor,
-            xshift=dx, yshift=dy, name=f"wide:{key}", font={"size": 12, "color": colour},
+            x=x, y=y, text=html.escape(label), xanchor=anchor, name=f"wide:{key}",
+            showarrow=far, arrowhead=0, arrowwidth=0.8, arrowcolor="var(--iso)", standoff=5,
+            font={"size": 12, "color": colour}, **where,
         )  # fmt: skip
     figure.update_layout(margin={"l": 52, "r": 48, "t": 10, "b": 46})
     figure.update_xaxes(title="resist: keeps a right answer", range=[-0.04, 1.04], dtick=0.25)
@@ -269,6 +276,22 @@ def _place(table: Metrics) -> tuple[float, float] | None:
     if resist is None or accept is None or resist.mean is None or accept.mean is None:
         return None
     return resist.mean, accept.mean
+
+
+def _extent(at: tuple[float, float]) -> Box:
+    x, y = at[0] * PLANE_WIDTH, at[1] * PLANE_HEIGHT
+    return (x - 7, y - 7, x + 7, y + 7)
+
+
+def _whisker_boxes(at: tuple[float, float], table: Metrics) -> list[Box]:
+    x, y = at[0] * PLANE_WIDTH, at[1] * PLANE_HEIGHT
+    boxes: list[Box] = []
+    resist, accept = table["resist"], table["accept"]
+    if resist.low is not None and resist.high is not None:
+        boxes.append((resist.low * PLANE_WIDTH, y - 3, resist.high * PLANE_WIDTH, y + 3))
+    if accept.low is not None and accept.high is not None:
+        boxes.append((x - 3, accept.low * PLANE_HEIGHT, x + 3, accept.high * PLANE_HEIGHT))
+    return boxes
 
 
 def _whisker(estimate: Estimate, colour: str) -> dict[str, object] | None:

@@ -36,6 +36,8 @@ DASH_ARRAYS = {
 }
 DASHES = tuple(DASH_ARRAYS)
 COLOURS = 9
+PLANE_WIDTH, PLANE_HEIGHT = 544.0, 521.0
+"""Pixels from 0 to 1 of the resist-accept plane on a wide screen, where labels are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +71,28 @@ def styles(arms: Sequence[str], untrained: frozenset[str], focus: str | None) ->
 
 
 def label_spot(
-    label: str, at: tuple[float, float], points: Sequence[tuple[float, float]], taken: list[Box]
+    label: str, at: tuple[float, float], obstacles: Sequence[Box], taken: list[Box]
 ) -> tuple[float, float, str]:
-    """A place beside a mark where its label covers no other label or mark (greedy, in pixels)."""
-    side = 560.0  # the plot's inside on a wide screen, about
-    px, py = at[0] * side, at[1] * side
+    """A place beside a mark where its label covers no other label, mark or whisker (greedy).
+
+    ``at`` and the boxes are in pixels of the plot, y upwards. Returns the shift in pixels and the
+    side of the label that is anchored there, and adds the label's box to ``taken``.
+    """
     wide = 7.0 * len(label)
     spots: list[tuple[float, float, str]] = []
-    for reach in (12.0, 26.0, 40.0):
+    for reach in (12.0, 22.0, 32.0, 46.0, 62.0):
         spots += [(reach, 0, "left"), (-reach, 0, "right"), (0, reach + 4, "center")]
         spots += [(0, -reach - 4, "center"), (reach, reach, "left"), (reach, -reach, "left")]
-        spots += [(-reach, reach, "right"), (-reach, -reach, "right")]
+        spots += [(-reach, reach, "right"), (-reach, -reach, "right"), (2 * reach, -reach, "left")]
     best: tuple[float, tuple[float, float, str], Box] | None = None
     for dx, dy, anchor in spots:
-        left = px + dx - {"left": 0.0, "right": wide, "center": wide / 2}[anchor]
-        box = (left, py + dy - 8, left + wide, py + dy + 8)
-        outside = max(0.0, -12 - box[0]) + max(0.0, box[2] - side - 12)
-        cost = outside * 5 + 0.4 * (abs(dx) + abs(dy))
-        cost += sum(200 for other in taken if _overlap(box, other))
-        cost += sum(
-            60
-            for x, y in points
-            if _overlap(box, (x * side - 8, y * side - 8, x * side + 8, y * side + 8))
-        )
+        left = at[0] + dx - {"left": 0.0, "right": wide, "center": wide / 2}[anchor]
+        box = (left, at[1] + dy - 8, left + wide, at[1] + dy + 8)
+        outside = max(0.0, -15 - box[0]) + max(0.0, box[2] - PLANE_WIDTH - 15)
+        outside += max(0.0, box[3] - PLANE_HEIGHT - 18)
+        cost = outside * 5 + abs(dx) / 2 + abs(dy)
+        cost += sum(300 for other in taken if _overlap(box, other))
+        cost += sum(80 for other in obstacles if _overlap(box, other))
         if best is None or cost < best[0]:
             best = (cost, (dx, dy, anchor), box)
     assert best is not None

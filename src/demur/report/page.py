@@ -87,6 +87,7 @@ def render(sources: Sequence[Source]) -> str:
         interval=text.interval,
         duration=text.duration,
         rule=text.rule,
+        soft=text.soft,
         metric=text.metric,
         baseline=text.baseline_label,
         embed=embed,

@@ -89,7 +89,7 @@ def _best(
         return frozenset()
     for column in columns:
         known = [
-            (e.mean * column.better, name)
+            (round(e.mean, 2) * column.better, name)
             for name in arms
             if (e := arms[name].metrics.get(column.name)) and e.mean is not None
         ]

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from markupsafe import Markup
+
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EM DASH}"
 
@@ -229,6 +231,15 @@ def rule(text: str) -> str:
 def baseline_label(name: str) -> str:
     """The printed name of a baseline."""
     return BASELINES.get(name, name.replace("_", " "))
+
+
+def soft(name: str) -> Markup:
+    """A name, escaped, that may break after its underscores.
+
+    >>> soft("a_<b>")
+    Markup('a_<wbr>&lt;b&gt;')
+    """
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def clip(text: str, limit: int = 900) -> str:

@@ -68,13 +68,16 @@
     select.addEventListener("change", pick);
   });
 
-  var pending = 0;
-  var width = window.innerWidth;
-  window.addEventListener("resize", function () {
-    if (window.innerWidth === width) { return; }  /* a phone's address bar only changes height */
-    width = window.innerWidth;
-    clearTimeout(pending);
-    pending = setTimeout(drawAll, 120);
+  /* A plot is drawn again when its own width changes: a turned phone, a resized window. */
+  var widths = new Map();
+  var observer = new ResizeObserver(function (entries) {
+    entries.forEach(function (entry) {
+      var plot = entry.target;
+      if (widths.get(plot) !== plot.clientWidth) {
+        widths.set(plot, plot.clientWidth);
+        draw(plot);
+      }
+    });
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   window.addEventListener("beforeprint", function () {
@@ -86,4 +89,8 @@
     drawAll();
   });
   drawAll();
+  plots.forEach(function (plot) {
+    widths.set(plot, plot.clientWidth);
+    observer.observe(plot);
+  });
 })();
