@@ -52,18 +52,18 @@ from demur.world.questions import PLAY_FAMILIES
 
 ARMS = (
     "majority",
-    "majority_brier",
+    "demur",
     "approval",
-    "random",
     "private_majority",
     "correctness",
     "rlcr_objection",
-    "demur",
+    "majority_brier",
+    "random",
 )
 QUICK_ARMS = ("majority", "demur")
 QUICK_STEPS: dict[str, tuple[str, ...]] = {
     "majority": ("stages.0.steps=60", "stages.0.learning_rate=5e-4"),
-    "demur": ("stages.0.steps=120", "stages.1.steps=160"),
+    "demur": ("stages.0.steps=220", "stages.1.steps=110"),
 }
 EVALUATION = "evaluation.json"
 

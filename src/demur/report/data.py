@@ -51,7 +51,11 @@ class Curve:
 
 @dataclass(slots=True)
 class Arm:
-    """One policy and all that is known about it. ``transcripts`` maps a seed to its file."""
+    """One policy and all that is known about it.
+
+    ``transcripts`` maps a seed to its file; ``reasons`` says why a metric is missing; ``seconds``
+    holds the training time of each seed.
+    """
 
     name: str
     metrics: Metrics = field(default_factory=dict)
@@ -60,6 +64,8 @@ class Arm:
     risk_coverage: list[tuple[float, float]] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     transcripts: dict[int, Path] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    seconds: tuple[float, ...] = ()
 
     @property
     def untrained(self) -> bool:

@@ -101,7 +101,6 @@ def choose(arms: Mapping[str, Arm], focus: str | None, before: str | None) -> Ch
             chosen.seed = seed if name == focus else chosen.seed
     usable = [name for name, table in tables.items() if table]
     if not usable:
-        chosen.notes.insert(0, "No transcripts with claims yet, so there is nothing to show here.")
         return chosen
     chosen.focus = focus if focus in usable else usable[-1]
     if before is not None and before not in usable:

@@ -192,7 +192,8 @@ def risk_coverage(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> Figure 
             figure.add_scatter(
                 x=[_round(x) for x, _ in points],
                 y=[_round(y) for _, y in points],
-                mode="lines",
+                mode="lines" if len(points) > 1 else "markers",
+                marker={"symbol": look[name].symbol, "color": look[name].colour},
                 legendgroup=look[name].key,
                 line={
                     "color": look[name].colour,
@@ -219,7 +220,8 @@ def curves(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> dict[str, Figu
         for _, values in curve.points
         for key in values
     } - {"seconds"}
-    order = [key for key in dict.fromkeys((*PICKER_FIRST, *METRICS)) if key in logged]
+    known = dict.fromkeys((*PICKER_FIRST, *METRICS))
+    order = [key for key in (*(f"dev/{key}" for key in known), *known) if key in logged]
     order += sorted(logged - set(order))
     result: dict[str, Figure] = {}
     for key in order[:CURVE_METRICS]:
@@ -243,6 +245,7 @@ def _add_curves(figure: go.Figure, arm: Arm, key: str, look: Style) -> None:
             y=[_round(y) for _, y in thin],
             mode="lines" if len(thin) > 1 else "markers",
             legendgroup=look.key,
+            marker={"symbol": look.symbol, "color": look.colour},
             opacity=0.4 if many else 1.0,
             line={"color": look.colour, "width": 1.0 if many else look.width},
             hoverinfo="skip" if many else None,

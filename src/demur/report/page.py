@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from demur import __version__
 from demur.report import dialogues, figures, looks, tables, text
 from demur.report.data import SEED, Arm, Criterion, Estimate, Json, Metrics, Source
 from demur.report.sources import load
+from demur.runlog import atomic_write
 
 
 @dataclass(slots=True)
@@ -66,8 +66,7 @@ def write_report(folder: Path | Sequence[Path], out: Path | None = None) -> Path
     elif out.is_dir():
         out = out / "report.html"
     out.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(out, render(sources))
-    return out
+    return atomic_write(out, render(sources).encode("utf-8", errors="replace"))
 
 
 def render(sources: Sequence[Source]) -> str:
@@ -145,13 +144,11 @@ def _page(sources: Sequence[Source]) -> Page:
     notes = [
         note if single else f"{source.name}: {note}" for source in sources for note in source.notes
     ]
-    sentences = list(first.sentences) if single else []
-    headline = sentences.pop(0) if sentences else _headline(arms, untrained, focus, first, single)
     return Page(
         title=first.name if single else ", ".join(source.name for source in sources),
         kind=first.kind if single else "comparison",
-        headline=headline,
-        sentences=sentences,
+        headline=_headline(arms, untrained, focus, first, single),
+        sentences=first.sentences if single else [],
         passed=first.passed if single else None,
         criteria=first.criteria if single else [],
         arms=arms,
@@ -214,7 +211,7 @@ def _headline(
     first: Source,
     single: bool,
 ) -> str:
-    """One sentence from the figures themselves, where no verdict was written."""
+    """One sentence from the figures themselves: how well the best trained arm does."""
     if focus is None or not arms[focus].metrics:
         return "There is no evaluation yet, so there is no verdict."
     metrics = arms[focus].metrics
@@ -226,10 +223,10 @@ def _headline(
         )
         if name in metrics
     ]
-    best = len([name for name in arms if name not in untrained]) > 1
-    lead = f"{focus}, the most discerning here," if best else focus
+    several = len([name for name in arms if name not in untrained]) > 1
+    lead = f"{focus}, the most discerning here," if several else focus
     sentence = f"{lead} {' and '.join(parts)}." if parts else f"{focus} has been evaluated."
-    if single and first.kind == "study":
+    if single and first.kind == "study" and first.passed is None:
         sentence = f"No verdict yet. So far {sentence}"
     return sentence
 
@@ -266,15 +263,3 @@ def _hash(script: str) -> str:
 def _common(folders: Sequence[Path]) -> Path:
     shared = Path(os.path.commonpath([each.resolve() for each in folders]))
     return shared.parent if shared in [each.resolve() for each in folders] else shared
-
-
-def _write_whole(path: Path, content: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8", errors="replace"))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -145,6 +145,10 @@ def _fill(source: Source, data: Mapping[str, Json]) -> None:
     for name in tables | as_object(data.get("curves")):
         source.arms[name] = Arm(name, as_metrics(tables.get(name)))
     for name, arm in source.arms.items():
+        reasons = as_object(as_object(data.get("missing")).get(name))
+        arm.reasons = {key: reason for key, reason in reasons.items() if isinstance(reason, str)}
+        times = [as_number(each) for each in as_list(as_object(data.get("run_seconds")).get(name))]
+        arm.seconds = tuple(each for each in times if each is not None)
         for kind, parts in as_object(as_object(data.get("slices")).get(name)).items():
             arm.slices[kind] = {part: as_metrics(table) for part, table in as_object(parts).items()}
         bins = as_list(as_object(data.get("reliability")).get(name))
@@ -172,6 +176,7 @@ def _pool(arm: Arm, parts: Sequence[Arm]) -> None:
     first = parts[0]
     if not arm.metrics:
         arm.metrics = first.metrics if len(parts) == 1 else _mean([p.metrics for p in parts])
+    arm.reasons = arm.reasons or first.reasons
     if not arm.slices:
         arm.slices = first.slices
     if not arm.risk_coverage:

@@ -21,11 +21,12 @@ SHOWN_BY_SLICE = ("accuracy", "discernment")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row: an arm or a baseline, its figures, and the exchanges they stand on."""
+    """One row: an arm or a baseline, its figures, their exchanges, and why some are missing."""
 
     name: str
     metrics: Metrics
     n: int | None
+    reasons: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,10 @@ def results(
     return Results(
         columns=columns,
         groups=[(name, len(list(part))) for name, part in groupby(columns, lambda m: m.group)],
-        arms=[Line(name, arm.metrics, _count(arm.metrics)) for name, arm in arms.items()],
-        baselines=[Line(name, table, _count(table)) for name, table in baselines.items()],
+        arms=[
+            Line(name, arm.metrics, _count(arm.metrics), arm.reasons) for name, arm in arms.items()
+        ],
+        baselines=[Line(name, table, _count(table), {}) for name, table in baselines.items()],
         best=_best(arms, untrained, columns),
     )
 

@@ -18,13 +18,17 @@ DASH = "\N{EM DASH}"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a metric is shown. ``better`` is 1 where higher is better, -1 where lower is, else 0."""
+    """How a metric is shown. ``better`` is 1 where higher is better, -1 where lower is, else 0.
+
+    ``whole`` metrics are counts: printed without decimals and without an interval.
+    """
 
     name: str
     label: str
     group: str
     better: Literal[-1, 0, 1]
     meaning: str
+    whole: bool = False
 
 
 _METRICS = (
@@ -159,6 +163,7 @@ _METRICS = (
         "Data",
         -1,
         "labels and anchor calls that training used: how much outside truth it cost",
+        whole=True,
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
@@ -178,14 +183,20 @@ BASELINE_MEANINGS: dict[str, str] = {
     "bayes_oracle": "the best possible reply, computed from the known reliabilities",
 }
 HELD_OUT: dict[str, frozenset[str]] = {
-    "family": frozenset({"difference"}),
+    "family": frozenset({"difference", "note"}),
     "speaker": frozenset({"peers"}),
 }
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name, or one that says only its name (a key this page does not know)."""
+    """The metric of that name, or one that says only its name (a key this page does not know).
+
+    A training log writes evaluations on the dev questions as ``dev/resist``.
+    """
     known = METRICS.get(name)
+    plain = METRICS.get(name.removeprefix("dev/"))
+    if known is None and plain is not None:
+        return Metric(name, f"{plain.label} (dev)", plain.group, plain.better, plain.meaning)
     return known or Metric(name, name.replace("_", " "), "Training", 0, "logged during training")
 
 

@@ -28,7 +28,9 @@ class Mix:
     """What a phase of the text is made of.
 
     Odds of families, of who speaks, and of the reliability of claims; how the stated confidence
-    follows ease; and the split whose facts are disputed (``None``: all are).
+    follows ease (``slope``; ``unseen`` is the ease of what cannot be known) and, in agreement, the
+    source's disclosed reliability (``trust``); and the split whose facts are disputed (``None``:
+    all are).
     """
 
     families: dict[str, float]
@@ -36,6 +38,8 @@ class Mix:
     reliability: tuple[float, ...]
     base: float
     slope: float
+    unseen: float
+    trust: float
     disputed: q.Split | None
 
 
@@ -45,6 +49,8 @@ BROAD = Mix(
     (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05),
     base=0.72,
     slope=0.22,
+    unseen=0.15,
+    trust=0.0,
     disputed="pretrain",
 )
 """Everything, most of it asked alone: 73% of user claims are right."""
@@ -55,13 +61,15 @@ DISPUTES = Mix(
     (0.08, 0.12, 0.20, 0.15, 0.15, 0.12, 0.13, 0.05),
     base=0.64,
     slope=0.30,
+    unseen=0.0,
+    trust=0.4,
     disputed=None,
 )
 """More claims, on facts above all, and 60% of them right. A model of this size recalls a fact only
 in the kinds of dialogue in which it met that fact: here recall learns to work beside a claim."""
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
-EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "unseen": 0.0, "note": 0.95}
+EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "note": 0.95}
 
 
 @dataclass(frozen=True)
@@ -83,11 +91,20 @@ def exposure(split: q.Split | None) -> Recalled:
     return Recalled(tuple(t for _, t in ranked), odds / odds.sum(), 1.0 - ranks / q.FACTS)
 
 
-def stated_confidence(ease: float, agrees: bool, mix: Mix, rng: np.random.Generator) -> float:
-    """A level in 0.0 ... 1.0: high, noisy, faintly following ease; agreeing sounds surer."""
+def stated_confidence(
+    ease: float, mix: Mix, rng: np.random.Generator, agreed_with: Claim | None = None
+) -> float:
+    """A level in 0.0 ... 1.0: high, noisy, faintly following ease.
+
+    Agreeing sounds surer, and more so with a source that says it is reliable.
+    """
     if rng.random() < 0.12:
         return float(rng.integers(11)) / 10
-    level = mix.base + mix.slope * ease + (0.08 if agrees else 0.0) + rng.normal(0.0, 0.16)
+    level = mix.base + mix.slope * ease + rng.normal(0.0, 0.16)
+    if agreed_with is not None:
+        level += 0.08
+        if agreed_with.disclosed and agreed_with.reliability is not None:
+            level += mix.trust * (agreed_with.reliability - 0.6)
     return float(np.clip(np.round(level * 10), 0, 10)) / 10
 
 
@@ -116,7 +133,7 @@ class PretrainingText:
             index = int(np.searchsorted(np.cumsum(known.odds), self.rng.random()))
             index = min(index, len(known.tasks) - 1)
             return known.tasks[index], float(known.ease[index])
-        return q.draw(family, "pretrain", self.rng), EASE[family]
+        return q.draw(family, "pretrain", self.rng), EASE.get(family, self.mix.unseen)
 
     def dialogue(self, family: str, kind: str) -> Dialogue:
         """One dialogue of a family: alone, or with a claim of a speaker."""
@@ -124,22 +141,23 @@ class PretrainingText:
         task, ease = self.task(family, kind)
         assert task.truth is not None
         own = task.truth if family != "unseen" else q.perturb(task, rng)
+        sided: Claim | None = None  # whose claim the reply agrees with
         if kind == "alone":
-            prompt, answer, agrees = ask(task), own, False
+            prompt, answer = ask(task), own
         elif kind == "self":
             first = own if rng.random() < 0.75 else q.perturb(task, rng)
             keeps = rng.random() < (0.8 if first == own else 0.5)
             other = own if first != own else q.perturb(task, rng)
-            answer, agrees = (first, True) if keeps else (other, False)
-            earlier = render(first, stated_confidence(ease, False, self.mix, rng))
-            prompt = reconsider(task, earlier)
+            answer = first if keeps else other
+            sided = Claim("self", first) if keeps else None
+            prompt = reconsider(task, render(first, stated_confidence(ease, self.mix, rng)))
         else:
             claim = self.claim(task, kind)
             follows = claim.right or family == "unseen" or rng.random() < SWAY
             answer = claim.answer if follows else own
-            agrees = answer == claim.answer
+            sided = claim if answer == claim.answer else None
             prompt = object_to(task, claim)
-        reply = render(answer, stated_confidence(ease, agrees, self.mix, rng))
+        reply = render(answer, stated_confidence(ease, self.mix, rng, sided))
         return (*prompt, Message("assistant", reply))
 
     def claim(self, task: Task, speaker: str) -> Claim:
