@@ -113,11 +113,13 @@ class Distil(Strict):
     is looked up turn shares into probabilities; Bayes' rule turns these and a claim's reliability
     into the best reply, and the policy is trained on ``batch`` such replies a step. ``alone_share``
     of them have no claim. ``warmup`` is the share of the steps over which the learning rate rises;
-    with ``decay`` it then falls to 0.
+    with ``decay`` it then falls to 0. With ``thought`` a reply first states the private answer
+    inside ``<think>``.
     """
 
     kind: Literal["distil"] = "distil"
     labels: Count = 300
+    thought: bool = False
     steps: Count = 260
     batch: Count = 128
     alone_share: Share = 0.25

@@ -85,26 +85,27 @@ BEATEN = ("always_keep", "always_adopt", "threshold", "random")
 def verdict(criteria: tuple[Criterion, ...], arms: Table, baselines: Table) -> dict[str, Any]:
     """Judge every criterion whose arm was run, and demur against each baseline."""
     judged = [c for c in (criterion.judge(arms) for criterion in criteria) if c is not None]
-    for name in BEATEN:
+    for name in BEATEN if "demur" in arms else ():
         for metric, sense in (("discernment", ">="), ("bayes_regret", "<=")):
-            value = arms.get("demur", {}).get(metric, {}).get("mean")
+            value = arms["demur"].get(metric, {}).get("mean")
             bar = baselines.get(name, {}).get(metric, {}).get("mean")
-            if value is None or bar is None:
-                continue
             judged.append(
                 {
                     "name": f"demur beats {name.replace('_', '-')} on {metric.replace('_', ' ')}",
                     "arm": "demur",
                     "metric": metric,
-                    "rule": f"{'>' if sense == '>=' else '<'} {bar:.3f}",
+                    "rule": f"{sense[0]} {name}" if bar is None else f"{sense[0]} {bar:.3f}",
                     "value": value,
-                    "passed": value > bar if sense == ">=" else value < bar,
+                    "passed": value is not None
+                    and bar is not None
+                    and (value > bar if sense == ">=" else value < bar),
                 }
             )
     sentences = [s for s in (_character(arm, arms) for arm in arms) if s]
     passed = sum(c["passed"] for c in judged)
     sentences.append(f"{passed} of {len(judged)} criteria hold.")
-    return {"passed": passed == len(judged), "sentences": sentences, "criteria": judged}
+    held = bool(judged) and passed == len(judged)
+    return {"passed": held, "sentences": sentences, "criteria": judged}
 
 
 def _character(arm: str, arms: Table) -> str | None:

@@ -49,6 +49,7 @@ from demur.tasks.source import ClaimSettings, world_tasks
 from demur.train import train
 from demur.workers import run_jobs
 from demur.world.questions import PLAY_FAMILIES
+from demur.world.seed import SEED_FOLDER
 
 ARMS = (
     "majority",
@@ -148,7 +149,8 @@ def run_study(
     config: StudyConfig, seed_model: Path, out: Path, watcher: Watcher, *, resume: bool = False
 ) -> dict[str, Any]:
     """Run every arm and seed, write ``study.json``, and return its contents."""
-    folder = RunFolder(out, config.shown(), resume=resume)
+    model = "seed" if seed_model == SEED_FOLDER else str(seed_model)
+    folder = RunFolder(out, config.shown() | {"model": model}, resume=resume)
     started = time.perf_counter()
     before = _earlier_seconds(out)
     watcher.phase("measuring the seed model and the baselines")
@@ -200,7 +202,7 @@ def one_run(
 ) -> dict[str, Any]:
     """Train and evaluate one arm with one seed, or read back what is already there."""
     recipe = recipe_for(arm, config)
-    path = out / "runs" / arm / f"seed-{seed}"
+    path = out / "runs" / recipe.name / f"seed-{seed}"
     run = RunFolder(path, {"seed": seed, "recipe": recipe.model_dump()}, resume=True)
     steps = sum(stage.steps for stage in recipe.stages)
     watcher.begin(arm, seed, steps)

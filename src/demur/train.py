@@ -127,7 +127,9 @@ def distil(
 
     def take(step: int, rng: np.random.Generator) -> Stats:
         draws = source.draw(stage.batch, rng, alone=stage.alone_share)
-        samples = demonstrations(draws, source.private, shares, policy.encode, rng)
+        samples = demonstrations(
+            draws, source.private, shares, policy.encode, rng, stage.thought
+        )
         at.budget = before
         return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
 

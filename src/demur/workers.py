@@ -48,7 +48,11 @@ def run_jobs(
         for _ in range(min(workers, len(jobs))):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(run, theirs, threads), daemon=True)
-            process.start()
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is ours alone
+            try:
+                process.start()
+            finally:
+                signal.signal(signal.SIGINT, before)
             theirs.close()
             job = waiting.pop()
             ours.send(job)

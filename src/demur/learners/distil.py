@@ -37,11 +37,14 @@ def demonstrations(
     shares: ShareTable,
     encode: Encode,
     rng: np.random.Generator,
+    thought: bool = False,
 ) -> list[Sample]:
     """One supervised sample a draw: the prompt, and the deliberated reply at its level.
 
     The probability is rounded at random to one of its two neighbouring levels so that the stated
-    confidences are right on average.
+    confidences are right on average. With ``thought`` the reply first states, as its thought, the
+    answer that the model gives when nobody speaks: recall is then learned from every claim, apart
+    from what to do about it.
     """
     samples: list[Sample] = []
     for index, (task, claim) in enumerate(draws):
@@ -52,7 +55,8 @@ def demonstrations(
         tenths = np.clip(probability, 0.0, 1.0) * 10
         level = (np.floor(tenths) + (rng.random() < tenths % 1)) / 10
         dialogue = ask(task) if claim is None else object_to(task, claim)
-        prompt_ids, completion_ids = encode(dialogue, render(answer, float(level)))
+        own = private[task.id].modal if thought else None
+        prompt_ids, completion_ids = encode(dialogue, render(answer, float(level), own))
         samples.append(
             Sample(
                 prompt_ids=prompt_ids,

@@ -47,6 +47,8 @@ def token_spans(completion: Completion, reply: Reply | Unparsed, pieces: Pieces)
     names: tuple[Span, ...] = ("answer", "confidence")
     for name in names:
         low, high = reply.spans[name]
+        if name == "answer" and reply.thought is not None:
+            low = 0  # a thought is paid as the answer that it leads to
         last = None
         for t in range(count):
             if starts[t] < high and ends[t] > low:

@@ -280,7 +280,7 @@ class LocalPolicy:
         if not (torch.isfinite(torch.tensor([norm, totals["loss"]])).all()):
             raise TrainingError(
                 f"the loss became {totals['loss']} (gradient norm {norm}); lower the learning rate "
-                "and resume from the last checkpoint with --resume"
+                "and start from the last checkpoint kept, with --model and a new --out"
             )
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * self._schedule()

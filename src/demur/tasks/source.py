@@ -54,6 +54,12 @@ def wrong_answer(
     own = private.wrong_answers() if private is not None and how != "perturb" else []
     if own and (how == "own" or rng.random() < 0.5):
         return own[int(rng.integers(len(own)))]
+    return perturb(task, rng)
+
+
+def perturb(task: Task, rng: np.random.Generator) -> str:
+    """A slip in the answer to any task whose truth is known."""
+    assert task.truth is not None
     if task.source == "world":
         return questions.perturb(task, rng)
     return perturb_text(task.truth, rng)
@@ -97,7 +103,7 @@ def make_claim(
     rate = float(rng.choice(settings.reliabilities))
     told = bool(rng.random() < settings.disclosed)
     wrong = wrong_answer(task, private, settings.wrong, rng)
-    return text.make_claim(task, speaker, rate, told, rng, wrong=wrong)
+    return text.make_claim(task, speaker, rate, told, rng, wrong=wrong, perturb=perturb)
 
 
 class Source:

@@ -168,10 +168,10 @@ def perturb(task: Task, rng: np.random.Generator) -> str:
             if wrong >= 0:
                 return str(wrong)
     if task.family == "note":
-        words = [w for group in _names()[1].values() for w in group]
+        words = [w for group in _names()[1].values() for w in group if w != task.truth]
         others = [pair.split("-")[1] for pair in task.question.split(". ")[0].split(", ")]
-        pool = [w for w in others if w != task.truth] if rng.random() < 0.5 else words
-        pool = [w for w in pool if w != task.truth] or words
+        shown = [w for w in others if w != task.truth] if rng.random() < 0.5 else words
+        pool = shown or words
     else:
         pool = [w for w in answers_of(relation_of(task)) if w != task.truth]
     return pool[int(rng.integers(len(pool)))]

@@ -12,6 +12,7 @@ from demur.errors import RunFolderError
 from demur.world.pretrain import PretrainConfig, pretrain
 
 SEED_FOLDER = Path(__file__).parent / "seed_model"
+RECORD = "pretrain.json"
 
 
 def make_seed(
@@ -28,22 +29,27 @@ def make_seed(
     """
     config = PretrainConfig(seed=seed)
     if steps is not None:
-        config = replace(config, steps=steps, warmup=min(config.warmup, max(1, steps // 10)))
+        config = replace(
+            config,
+            steps=steps,
+            dispute_steps=round(config.dispute_steps * steps / config.steps),
+            warmup=min(config.warmup, max(1, steps // 10)),
+        )
     checkpoint = out / "checkpoint"
-    if (out / "config.json").exists():
+    if (out / RECORD).exists():  # written last
         raise RunFolderError(f"{out} already holds a model; choose another --out")
     if checkpoint.exists() and not resume:
         raise RunFolderError(f"{out} holds an unfinished model; go on with --resume or remove it")
     out.mkdir(parents=True, exist_ok=True)
 
     def on_step(point: dict[str, float]) -> None:
-        watch({**point, "of": float(config.steps)})
+        watch({**point, "of": float(config.steps + config.dispute_steps)})
 
     model, tokenizer, curve = pretrain(config, checkpoint=checkpoint, on_step=on_step)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     record = {"recipe": asdict(config), "curve": curve}
-    (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(checkpoint, ignore_errors=True)
     last = curve[-1]
     return {k: last[k] for k in ("step", "loss", "tokens", "seconds")}

@@ -9,7 +9,7 @@ carries no trace of knowledge gives learning nothing to amplify.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,26 +176,28 @@ def make_claim(
     rng: np.random.Generator,
     wrong: str | None = None,
     right: bool | None = None,
+    perturb: Callable[[Task, np.random.Generator], str] = q.perturb,
 ) -> Claim:
     """A claim that is right at the stated rate (or as ``right`` says).
 
     A wrong claim states ``wrong`` where that is given, else a perturbation of the truth. A panel
     has one to six votes, each right at the rate on its own; wrong votes tend to share one answer.
+    ``perturb`` makes wrong answers; the default knows the tasks of the embedded world only.
     """
     assert task.truth is not None
     if speaker == "user":
         correct = bool(rng.random() < reliability) if right is None else right
-        answer = task.truth if correct else (wrong or q.perturb(task, rng))
+        answer = task.truth if correct else (wrong or perturb(task, rng))
         return Claim("user", answer, reliability, disclosed, correct)
     if speaker != "peers":
         raise ValueError(f"no claim can be made for speaker {speaker!r}")
     while True:
         size = int(rng.integers(1, len(PEERS) + 1))
-        shared = wrong or q.perturb(task, rng)
+        shared = wrong or perturb(task, rng)
         said = [
             task.truth
             if rng.random() < reliability
-            else (shared if rng.random() < 0.7 else q.perturb(task, rng))
+            else (shared if rng.random() < 0.7 else perturb(task, rng))
             for _ in range(size)
         ]
         counts = Counter(said).most_common()
