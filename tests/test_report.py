@@ -329,6 +329,8 @@ def test_transcripts_without_the_needed_columns_are_named(tmp_path: Path) -> Non
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="nothing to report on"):
+        write_report([])
     with pytest.raises(RunFolderError, match="there is no folder"):
         write_report(tmp_path / "nowhere")
     with pytest.raises(RunFolderError, match=r"holds no study\.json"):

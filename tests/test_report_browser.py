@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_report_study import write_study
 
-from demur.report import write_report
+from demur.report import text, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -51,7 +52,8 @@ window.addEventListener("load", function () {
     hacked: document.documentElement.dataset.hacked || "no",
     ink: getComputedStyle(document.body).color,
     axis: getComputedStyle(document.querySelector("#plot-risk .xtick text")).fill,
-    pressed: ""
+    pressed: "", picked: document.getElementById("plot-curves").data[0].y[0],
+    hint: document.getElementById("says-curve").textContent
   };
   var button = document.querySelector(".legend button:last-child");
   button.click();
@@ -115,14 +117,20 @@ def test_it_draws_and_fits_a_phone_in_either_scheme(report: Path, dark: bool) ->
     frame = page.with_name("frame.html")
     # A headless window is never narrower than some 500 px, so the phone is a frame.
     frame.write_text(
-        '<!DOCTYPE html><body><iframe src="probed.html" style="width:390px;height:844px;border:0">'
-        "</iframe><script>window.onload = function () {"
+        '<!DOCTYPE html><body style="margin:0"><iframe src="probed.html" '
+        'style="width:390px;height:844px;border:0"></iframe>'
+        "<script>window.onload = function () {"
         'var inner = document.querySelector("iframe").contentDocument.body.dataset;'
         "Object.assign(document.body.dataset, inner);};</script></body>"
     )
+    shot = report.with_name("phone.png")
     result = browse(
-        frame, "--allow-file-access-from-files", "--dump-dom", *([DARK] if dark else [])
-    )
+        frame, "--allow-file-access-from-files", "--dump-dom", f"--screenshot={shot}",
+        "--window-size=390,844", *([DARK] if dark else []),
+    )  # fmt: skip
+    found = re.search(r'id="data-curves">(.*?)</script>', report.read_text(encoding="utf-8"))
+    assert found is not None
+    picked = json.loads(found.group(1))
     told = said(result.stdout)
     assert told["width"] == "390"
     assert told["wide"] == "" and int(told["scroll"]) <= 390
@@ -130,16 +138,10 @@ def test_it_draws_and_fits_a_phone_in_either_scheme(report: Path, dark: bool) ->
     assert int(told["lines"]) == 8 * (2 + 1)  # two seeds and their mean, after picking a metric
     assert int(told["hidden"]) == int(told["marks"]) - 2  # an arm's mark and its seeds
     assert told["pressed"] == "false"
+    assert told["picked"] == str(picked["ece"]["data"][0]["y"][0])
+    assert told["hint"] == text.metric("ece").meaning
     assert told["hacked"] == "no"
     assert told["ink"] == ("rgb(230, 228, 223)" if dark else "rgb(29, 33, 38)")
     assert told["axis"] == ("rgb(163, 167, 173)" if dark else "rgb(92, 99, 107)")
-    assert "CONSOLE" not in result.stderr, result.stderr
-
-
-def test_the_page_itself_shows_its_background_and_its_plots(report: Path) -> None:
-    shot = report.with_name("dark.png")
-    result = browse(report, f"--screenshot={shot}", "--window-size=1200,900", DARK, "--dump-dom")
-    width, height, *colour = pixel(shot.read_bytes())
-    assert (width, height) == (1200, 900)
-    assert colour == [0x15, 0x18, 0x1C]
+    assert pixel(shot.read_bytes()) == (390, 844, *((21, 24, 28) if dark else (253, 252, 250)))
     assert "CONSOLE" not in result.stderr, result.stderr

@@ -47,7 +47,9 @@ def run_jobs(
     try:
         for _ in range(min(workers, len(jobs))):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(run, theirs, threads), daemon=True)
+            process: BaseProcess = context.Process(
+                target=_work, args=(run, theirs, threads), daemon=True
+            )
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is ours alone
             try:
                 process.start()

@@ -96,13 +96,12 @@ def choose(arms: Mapping[str, Arm], focus: str | None, before: str | None) -> Ch
     tables: dict[str, dict[Key, Row]] = {}
     for name, arm in arms.items():
         if arm.transcripts:
-            seed = min(arm.transcripts)
-            tables[name] = _claims(name, arm.transcripts[seed], chosen.notes)
-            chosen.seed = seed if name == focus else chosen.seed
+            tables[name] = _claims(name, arm.transcripts[min(arm.transcripts)], chosen.notes)
     usable = [name for name, table in tables.items() if table]
     if not usable:
         return chosen
     chosen.focus = focus if focus in usable else usable[-1]
+    chosen.seed = min(arms[chosen.focus].transcripts)
     if before is not None and before not in usable:
         before = None
     for kind in KINDS:

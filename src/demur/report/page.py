@@ -20,6 +20,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from demur import __version__
+from demur.errors import RunFolderError
 from demur.report import dialogues, figures, looks, tables, text
 from demur.report.data import SEED, Arm, Criterion, Estimate, Json, Metrics, Source
 from demur.report.sources import load
@@ -56,9 +57,11 @@ def write_report(folder: Path | Sequence[Path], out: Path | None = None) -> Path
         The file written. It is written whole or not at all.
 
     Raises:
-        RunFolderError: a folder does not exist or holds nothing that demur writes.
+        RunFolderError: no folder is given, or one does not exist or holds nothing of demur's.
     """
     folders = [folder] if isinstance(folder, Path) else list(folder)
+    if not folders:
+        raise RunFolderError("there is nothing to report on: give at least one folder")
     sources = [load(each) for each in folders]
     if out is None:
         single = len(folders) == 1

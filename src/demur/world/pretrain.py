@@ -27,7 +27,7 @@ from demur.engine import state
 from demur.errors import RunFolderError, TrainingError
 from demur.schema import Dialogue
 from demur.world.text import BROAD, DISPUTES, PretrainingText
-from demur.world.tokenizer import build_tokenizer
+from demur.world.tokenizer import build_tokenizer, token_id
 
 PROMPT_WEIGHT = 0.05
 PROGRESS = "progress.json"
@@ -76,8 +76,8 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Q
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=tokenizer.convert_tokens_to_ids("<|end|>"),
-            pad_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
+            eos_token_id=token_id(tokenizer, "<|end|>"),
+            pad_token_id=token_id(tokenizer, "<|pad|>"),
         )
     )
 
@@ -103,8 +103,8 @@ def batches(
     """
     rng = np.random.default_rng([config.seed, 1 + phase])
     stream = iter(PretrainingText(rng, PHASES[phase]))
-    assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
-    pad = tokenizer.convert_tokens_to_ids("<|pad|>")
+    assistant = token_id(tokenizer, "<|assistant|>")
+    pad = token_id(tokenizer, "<|pad|>")
     while True:
         rows = _encode(tokenizer, list(islice(stream, config.batch * config.chunk)))
         rows.sort(key=len)
@@ -217,7 +217,7 @@ def _step(
     number: int,
 ) -> float:
     loss = _loss(model, ids, weights)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingError(

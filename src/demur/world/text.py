@@ -56,12 +56,12 @@ BROAD = Mix(
 """Everything, most of it asked alone: 73% of user claims are right."""
 
 DISPUTES = Mix(
-    {"sum": 0.20, "product": 0.19, "difference": 0.07, "fact": 0.40, "unseen": 0.05, "note": 0.09},
+    {"sum": 0.20, "product": 0.19, "difference": 0.07, "fact": 0.38, "unseen": 0.08, "note": 0.08},
     {"alone": 0.32, "user": 0.48, "peers": 0.12, "self": 0.08},
     (0.08, 0.12, 0.20, 0.15, 0.15, 0.12, 0.13, 0.05),
     base=0.64,
     slope=0.30,
-    unseen=0.0,
+    unseen=0.25,
     trust=0.4,
     disputed=None,
 )
