@@ -123,7 +123,7 @@ def test_recipes_can_be_listed_shown_and_used(run: Run, tmp_path: Path) -> None:
         (("study", "--seeds", "0"), "invalid value for '--seeds'"),
         (("study", "--seeds", "two"), "invalid value for '--seeds'"),
         (("train", "majority"), "missing option '--out'"),
-        (("train", "--out", "x"), "missing argument 'RECIPE'"),
+        (("train", "--out", "x"), "missing argument 'recipe'"),
         (("train", "majorty", "--out", "x"), "unknown recipe 'majorty': did you mean 'majority'?"),
         (("train", "x.toml", "--out", "x"), "there is no recipe file x.toml"),
         (("recipes", "rclr_objection"), "did you mean 'rlcr_objection'?"),
@@ -252,7 +252,7 @@ def remote_code(folder: Path) -> None:
         (empty_weights, "copy the folder again whole"),
         (pickled, "holds pickled weights, which can run code; convert them to safetensors"),
         (torn_config, "copy the folder again whole"),
-        (without_tokenizer, "the model in"),
+        (without_tokenizer, "has no tokenizer.json"),
         (remote_code, "the model in"),
     ],
 )
@@ -459,7 +459,7 @@ def test_a_rate_out_of_hand_stops_the_run_and_keeps_the_last_good_checkpoint(
     given = (
         *("train", "demur", "--model", speaker_model, "--out", out, *SMALL, "--quiet"),
         *("--set", "stages.0.steps=2", "--set", "stages.0.batch=8", "--set", "learner.steps=9"),
-        *("--set", "learner.learning_rate=1e30"),
+        *("--set", "learner.learning_rate=1e15"),
     )
     said = sentence(run(*given))
     assert "learning rate" in said and "nan" in said.lower()

@@ -73,7 +73,7 @@ def test_load_and_defaults(path: Path) -> None:
     assert gradient(recipe).rewards == {"correctness": 1.0, "brier": 0.5}
     assert gradient(recipe).anchor_options == {"agree": 0.9}
     assert gradient(recipe).group == 16
-    assert recipe.tasks.wrong_claims == "perturb" and recipe.tasks.file is None
+    assert recipe.tasks.wrong_claims == "mixed" and recipe.tasks.file is None
 
 
 def test_round_trip(path: Path, tmp_path: Path) -> None:

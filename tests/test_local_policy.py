@@ -262,7 +262,7 @@ def test_a_broken_loss_changes_no_weight(bad: float, kind: str) -> None:
     policy.update(plain_samples(policy), Supervised())
     before, version = weights(policy), policy.version
     loss = Supervised() if kind == "supervised" else PolicyGradient()
-    with pytest.raises(TrainingError, match="--resume"):
+    with pytest.raises(TrainingError, match="last checkpoint kept"):
         policy.update(plain_samples(policy, bad), loss)
     assert same(weights(policy), before) and policy.version == version
     policy.update(plain_samples(policy), Supervised())  # and the next update is a sound one

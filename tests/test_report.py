@@ -202,7 +202,7 @@ def test_hostile_text_is_only_ever_text(tmp_path: Path) -> None:
     (folder / "study.json").write_text(json.dumps(study))
     html = write_report(folder).read_text(encoding="utf-8")
     page = Page(html)
-    assert HOSTILE in "".join(page.texts)
+    assert "".join(page.texts).count(HOSTILE) > 20  # in dialogues, names, rules and config
     assert "<script>document" not in html and "<img" not in html
     for _, attrs in page.elements:
         assert not [name for name in attrs if name.startswith("on")]

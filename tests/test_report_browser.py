@@ -50,6 +50,7 @@ window.addEventListener("load", function () {
     lines: document.querySelectorAll("#plot-curves .scatterlayer .trace").length,
     marks: document.querySelectorAll("#plot-plane .scatterlayer .trace").length,
     hacked: document.documentElement.dataset.hacked || "no",
+    hostile: document.body.textContent.split("onload=").length - 1,
     ink: getComputedStyle(document.body).color,
     axis: getComputedStyle(document.querySelector("#plot-risk .xtick text")).fill,
     pressed: "", picked: document.getElementById("plot-curves").data[0].y[0],
@@ -140,7 +141,7 @@ def test_it_draws_and_fits_a_phone_in_either_scheme(report: Path, dark: bool) ->
     assert told["pressed"] == "false"
     assert told["picked"] == str(picked["ece"]["data"][0]["y"][0])
     assert told["hint"] == text.metric("ece").meaning
-    assert told["hacked"] == "no"
+    assert int(told["hostile"]) > 20 and told["hacked"] == "no"
     assert told["ink"] == ("rgb(230, 228, 223)" if dark else "rgb(29, 33, 38)")
     assert told["axis"] == ("rgb(163, 167, 173)" if dark else "rgb(92, 99, 107)")
     assert pixel(shot.read_bytes()) == (390, 844, *((21, 24, 28) if dark else (253, 252, 250)))

@@ -164,7 +164,7 @@ def transcripts(name: str, rng: random.Random, hostile: bool, tasks: int = 60) -
         text = f"<answer>{reply}</answer><confidence>{sure}</confidence>"
         question = f"What is {a} + {b}?"
         parsed = index % 17 != 3
-        if hostile and index % 3 == 0:
+        if hostile:
             text = f"{HOSTILE} {text}"
             question = f"{question} {HOSTILE}"
         said = f"{question}\nThe {speaker} said: {claim}"
@@ -265,6 +265,9 @@ def write_study(
         "arms": trained,
         "note": HOSTILE if hostile else "plain",
     }
+    if hostile:
+        study["verdict"]["sentences"].append(HOSTILE)  # type: ignore[index]
+        study["baselines"][HOSTILE] = study["baselines"]["threshold"]  # type: ignore[index]
     (folder / "study.json").write_text(json.dumps(study))
     for name in trained:
         for seed in range(seeds):

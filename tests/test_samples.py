@@ -103,7 +103,7 @@ def test_spans_over_the_seed_models_tokens() -> None:
 
 def test_a_thought_is_paid_as_a_whole() -> None:
     spans = spans_of(render("home", 1.0, thought="<answer>no</answer> 0.3"))
-    assert [s for _, s in spans] == [REST] * (1 + 1 + 2 + 1 + 1 + 1 + 1 + 1) + [A] * 5 + [
+    assert [s for _, s in spans] == [A] * (1 + 1 + 2 + 1 + 1 + 1 + 1 + 1 + 5) + [
         REST,
         C,
         REST,

@@ -86,14 +86,14 @@ def test_the_world_is_the_one_that_the_seed_model_was_made_in() -> None:
     assert hashlib.sha256(said.encode()).hexdigest() == WORLD_DIGEST
 
 
-WORLD_DIGEST = "c0c01fa61b1785be25c967a4d8de1696b58f0e545657196d5173bda14dd338a4"
+WORLD_DIGEST = "fbcfdea22878a6041e0be3163e495daac670e29ae375e388662b7dbbf51e3f29"
 
 
 def test_a_split_is_a_hash_of_the_question() -> None:
     """The rule of the documentation, computed again; every question is in exactly one split."""
     edges = {
         "fact": (0.40, 0.80, 0.85, 1.0),
-        "unseen": (0.10, 0.75, 0.80, 1.0),
+        "unseen": (0.45, 0.75, 0.80, 1.0),
     }
     counts: dict[str, Counter[str]] = {}
     for family in ("fact", "unseen", "sum"):

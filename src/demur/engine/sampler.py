@@ -150,7 +150,8 @@ def _pick(logits: Tensor, temperature: float, generator: torch.Generator) -> tup
     if bool(logprobs[:, 0].isnan().any()):  # one bad logit makes NaN of its whole row
         raise TrainingError(
             "the model gave NaN or infinite logits while it sampled, so its weights are broken; "
-            "go back to an earlier checkpoint or copy the model folder again"
+            "copy the model folder again or, in training, lower the learning rate and start from "
+            "the last checkpoint kept, with --model and a new --out"
         )
     if temperature == 0:
         tokens = logits.argmax(dim=-1)

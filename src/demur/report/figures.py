@@ -71,13 +71,13 @@ def plane(
                 "color": "var(--ink)",
                 "line": {"width": 1.8, "color": "var(--ink)"},
             },
-            text=[html.escape(baseline_label(name)) for name in names],
+            text=[_label(baseline_label(name)) for name in names],
             hovertemplate="%{text} (baseline)<br>resist %{x:.2f}, accept %{y:.2f}<extra></extra>",
         )
     for name, (x, y) in placed.items():
         _add_arm(figure, arms[name], x, y, look[name])
-    labels = [(baseline_label(name), at, "var(--muted)", "") for name, at in marks.items()]
-    labels += [(name, at, look[name].colour, look[name].key) for name, at in placed.items()]
+    labels = [(_short(baseline_label(name)), at, "var(--muted)", "") for name, at in marks.items()]
+    labels += [(_short(name), at, look[name].colour, look[name].key) for name, at in placed.items()]
     obstacles = [_extent(at) for at in marks.values()]
     obstacles += [_extent(at) for at in placed.values()]
     for name, at in placed.items():
@@ -89,7 +89,7 @@ def plane(
         far = max(abs(dx), abs(dy)) > 20  # then a hairline leads to the mark
         where = {"ax": dx, "ay": -dy} if far else {"xshift": dx, "yshift": dy}
         figure.add_annotation(
-            x=x, y=y, text=html.escape(label), xanchor=anchor, name=f"wide:{key}",
+            x=x, y=y, text=_label(label), xanchor=anchor, name=f"wide:{key}",
             showarrow=far, arrowhead=0, arrowwidth=0.8, arrowcolor="var(--iso)", standoff=5,
             font={"size": 12, "color": colour}, **where,
         )  # fmt: skip
@@ -106,7 +106,7 @@ def _add_arm(figure: go.Figure, arm: Arm, x: float, y: float, look: Style) -> No
         for a, b in zip(resist.per_seed, accept.per_seed, strict=False)
         if a is not None and b is not None
     ]
-    name = html.escape(arm.name)
+    name = _label(arm.name)
     if len(pairs) > 1:
         figure.add_scatter(
             x=[a for a, _ in pairs],
@@ -200,7 +200,7 @@ def risk_coverage(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> Figure 
                     "width": look[name].width,
                     "dash": look[name].dash,
                 },
-                hovertemplate=f"{html.escape(name)}<br>keeping %{{x:.0%}}: %{{y:.1%}} wrong"
+                hovertemplate=f"{_label(name)}<br>keeping %{{x:.0%}}: %{{y:.1%}} wrong"
                 "<extra></extra>",
             )
     if not figure.data:
@@ -235,7 +235,7 @@ def curves(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> dict[str, Figu
 
 
 def _add_curves(figure: go.Figure, arm: Arm, key: str, look: Style) -> None:
-    name = html.escape(arm.name)
+    name = _label(arm.name)
     lines = {curve.seed: line for curve in arm.curves if (line := _series(curve, key))}
     many = len(lines) > 1
     for seed, line in lines.items():
@@ -279,6 +279,15 @@ def _place(table: Metrics) -> tuple[float, float] | None:
     if resist is None or accept is None or resist.mean is None or accept.mean is None:
         return None
     return resist.mean, accept.mean
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:27]}…"
+
+
+def _label(name: str) -> str:
+    """A name for plotly, which reads tags and knows ``&lt;`` but not ``&quot;``."""
+    return html.escape(_short(name), quote=False)
 
 
 def _extent(at: tuple[float, float]) -> Box:
