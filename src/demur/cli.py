@@ -138,7 +138,7 @@ def study(
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
     console.out.print(console.verdict_table(result["verdict"]["criteria"]))
     for sentence in result["verdict"]["sentences"]:
-        console.out.print(sentence, highlight=False, markup=False)
+        console.out.print(sentence, highlight=False, markup=False, soft_wrap=True)
     console.out.print(f"{time.perf_counter() - started:.0f} s in this sitting", highlight=False)
     console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
@@ -246,7 +246,7 @@ def evaluate(
     page = _report([out], None)
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
     for sentence in result["verdict"]["sentences"]:
-        console.out.print(sentence, highlight=False, markup=False)
+        console.out.print(sentence, highlight=False, markup=False, soft_wrap=True)
     console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 

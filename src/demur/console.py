@@ -38,6 +38,8 @@ SHOWN = (
     ("coverage", "cover"),
     ("anchor_budget", "budget"),
 )
+NARROW = ("accuracy_alone", "resist", "accept", "discernment", "ece", "auroc", "brier_skill")
+WIDE = 112  # columns that the whole table needs
 
 out = Console()
 err = Console(stderr=True)
@@ -61,17 +63,18 @@ def results_table(
     baselines: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
     title: str = "",
 ) -> Table:
-    """Arms x main metrics, baselines below a line."""
+    """Arms x main metrics, baselines below a line; fewer metrics on a narrow terminal."""
+    shown = [(m, label) for m, label in SHOWN if out.width >= WIDE or m in NARROW]
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("arm", no_wrap=True)
-    for _, label in SHOWN:
-        table.add_column(label, justify="right")
+    for _, label in shown:
+        table.add_column(label, justify="right", no_wrap=True)
     for name, metrics in arms.items():
-        table.add_row(escape(name), *(number(metrics.get(m, {}).get("mean")) for m, _ in SHOWN))
+        table.add_row(escape(name), *(number(metrics.get(m, {}).get("mean")) for m, _ in shown))
     if baselines:
         table.add_section()
         for name, metrics in baselines.items():
-            row = (number(metrics.get(m, {}).get("mean")) for m, _ in SHOWN)
+            row = (number(metrics.get(m, {}).get("mean")) for m, _ in shown)
             table.add_row(f"[dim]{escape(name)}[/dim]", *row)
     return table
 
