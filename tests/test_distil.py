@@ -8,10 +8,10 @@ from tiny import tiny_policy
 
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
-from demur.learners.distil import conclude, demonstrations
+from demur.learners.distil import conclude, demonstrations, shrink
 from demur.measure.shares import ShareTable
 from demur.reply import parse
-from demur.schema import Claim, Reply, Task
+from demur.schema import Claim, Completion, Episode, Group, Reply, Task, Turn, Unparsed
 
 TASK = Task("t", "40+2?", "42", "sum", "number")
 # a share of 1 is right at a rate of 0.95, a share of 1/4 hardly ever
@@ -105,3 +105,21 @@ def test_stated_levels_are_right_on_average() -> None:
         said.append(reply.confidence)
     assert set(said) == {0.8, 0.9}
     assert np.mean(said) == pytest.approx(0.83, abs=0.008)
+
+
+def test_shrinking_draws_a_verdict_to_what_deliberation_expects() -> None:
+    task = Task("t", "1+1?", "2", "sum", "number")
+    state = Private(task, ("2", "2", "2", "3"), (0.9,) * 4, "2", 0.75)
+    claim = Claim("user", "3", 0.5, True, False)
+    said = [Reply("2", 0.5), Reply("3", 0.5), Reply("9", 0.5), Unparsed("no answer")]
+    turns = [Turn("responder", (), Completion("x"), reply) for reply in said]
+    group = Group(task, claim, tuple(Episode(task, claim, (turn,)) for turn in turns))
+    table = ShareTable((0.0, 1.0), (0.0, 1.0))
+    # p = .75, r = .5, g = w = .1: own .0375, claim .0125, other .01125 (a third gets 1/9 of it)
+    total = 0.0375 + 0.0125 + 0.01125
+    expected = [0.0375 / total, 0.0125 / total, 0.01125 / 9 / total]
+    found = shrink(group, [1.0, 0.0, 0.0, 0.0], state, table, 0.5)
+    assert found[:3] == pytest.approx([0.5 + expected[0] / 2, expected[1] / 2, expected[2] / 2])
+    assert found[3] == 0.0  # what could not be read has nothing to expect
+    assert shrink(group, [None] * 4, state, table, 0.5) == [None] * 4
+    assert shrink(group, [1.0, 0.0, 0.0, 0.0], state, table, 0.0) == [1.0, 0.0, 0.0, 0.0]

@@ -134,9 +134,9 @@ class PolicyGradient(Strict):
 
     ``prompts`` groups of ``group`` replies a step; ``alone_share`` of the groups have no claim.
     With ``spans`` each reward pays its own span, without it the whole reply. ``expected_score``
-    weighs the expected Brier loss of the stated confidence (0: off). ``epochs`` are passes over a
-    step's samples; ``warmup`` is the share of the steps over which the learning rate rises; with
-    ``decay`` it then falls to 0.
+    weighs the expected Brier loss of the stated confidence (0: off). ``prior`` draws verdicts that
+    far to what deliberation expects of the reply, with ``prior_labels`` labels. ``epochs`` are
+    passes over a step's samples; ``warmup`` and ``decay`` are as for ``Distil``.
     """
 
     kind: Literal["policy_gradient"] = "policy_gradient"
@@ -162,6 +162,8 @@ class PolicyGradient(Strict):
     max_tokens: Count = 32
     alone_share: Share = 0.25
     entropy_floor: NotNegative = 0.0
+    prior: Share = 0.0
+    prior_labels: Count = 300
 
     @model_validator(mode="after")
     def _known(self) -> PolicyGradient:

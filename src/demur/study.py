@@ -63,7 +63,7 @@ ARMS = (
 )
 QUICK_ARMS = ("majority", "demur")
 QUICK_STEPS: dict[str, tuple[str, ...]] = {
-    "majority": ("stages.0.steps=60", "stages.0.learning_rate=5e-4"),
+    "majority": ("stages.0.steps=120", "stages.0.learning_rate=5e-4"),
     "demur": ("stages.0.steps=240", "stages.1.steps=120"),
 }
 EVALUATION = "evaluation.json"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +21,23 @@ import numpy as np
 
 from demur.anchors import make_anchor
 from demur.config import Distil, PolicyGradient, Recipe
-from demur.evaluate import calibrate_shares
 from demur.games import GAMES
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
-from demur.learners.distil import demonstrations
+from demur.learners.distil import shrink
 from demur.learners.samples import make_samples
+from demur.measure.shares import IDENTITY
 from demur.meters import batch_stats
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings, task_pool
 from demur.rewards import make_parts, score
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats
+from demur.stages import Progress, Take, distil, label_shares
 from demur.tasks.source import Source
 
 PROGRESS = "progress.json"
 Watch = Callable[[dict[str, Any]], None]
-Take = Callable[[int, np.random.Generator], Stats]
-
-
-@dataclass
-class Progress:
-    """Where a run stands: its stage and next step, and what its anchors have used up so far."""
-
-    stage: int = 0
-    step: int = 0
-    total: int = 0
-    seconds: float = 0.0
-    budget: int = 0
-    anchor: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -116,24 +103,6 @@ def _checkpoint(run: RunFolder, policy: LocalPolicy, at: Progress) -> None:
     run.checkpoint(at.total, write)
 
 
-def distil(
-    stage: Distil, policy: LocalPolicy, source: Source, at: Progress, rng: np.random.Generator
-) -> Take:
-    """Supervised steps on what private deliberation concludes; the only anchor is ``labels``."""
-    known = [p for p in source.private.values() if p.task.truth is not None]
-    chosen = rng.permutation(len(known))[: stage.labels]
-    shares = calibrate_shares([known[int(i)] for i in chosen])
-    before = at.budget if at.step else at.budget + len(chosen)
-
-    def take(step: int, rng: np.random.Generator) -> Stats:
-        draws = source.draw(stage.batch, rng, alone=stage.alone_share)
-        samples = demonstrations(draws, source.private, shares, policy.encode, rng, stage.thought)
-        at.budget = before
-        return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
-
-    return take
-
-
 def reinforce(
     stage: PolicyGradient,
     policy: LocalPolicy,
@@ -147,6 +116,9 @@ def reinforce(
     if at.step:
         anchor.restore(at.anchor)
     before = at.budget - (anchor.budget if at.step else 0)
+    if stage.prior and not at.step:
+        before += min(stage.prior_labels, len(source.private))
+    shares = label_shares(source, stage.prior_labels, rng) if stage.prior else IDENTITY
     loss = policy_gradient.PolicyGradient(
         clip=stage.clip,
         kl=stage.kl,
@@ -162,16 +134,20 @@ def reinforce(
         sampling = Sampling(stage.temperature, stage.max_tokens, int(rng.integers(2**31)))
         groups = game(policy, draws, stage.group, sampling)
         verdicts = [anchor.judge(group) for group in groups]
+        targets = [
+            shrink(group, judged, source.private[group.task.id], shares, stage.prior)
+            for group, judged in zip(groups, verdicts, strict=True)
+        ]
         rewards = [
             [
                 score(episode.reply, verdict, stage.rewards, parts, stage.spans)
                 for episode, verdict in zip(group.episodes, judged, strict=True)
             ]
-            for group, judged in zip(groups, verdicts, strict=True)
+            for group, judged in zip(groups, targets, strict=True)
         ]
         samples = make_samples(
             groups,
-            verdicts,
+            targets,
             rewards,
             pieces=policy.pieces,
             baseline=stage.advantage,

@@ -14,9 +14,9 @@ import numpy as np
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
 from demur.measure.shares import ShareTable
-from demur.policies.scripted import Situation, bayes
+from demur.policies.scripted import Situation, bayes, probability_right
 from demur.reply import render
-from demur.schema import Claim, Dialogue, Sample, Task
+from demur.schema import Claim, Dialogue, Group, Reply, Sample, Task, Verdict
 
 Encode = Callable[[Dialogue, str], tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -29,6 +29,30 @@ def conclude(
         return None
     belief = float(shares(state.share))
     return bayes(Situation(task, claim, state.modal, belief, belief))
+
+
+def shrink(
+    group: Group, verdicts: Sequence[Verdict], state: Private, shares: ShareTable, prior: float
+) -> list[Verdict]:
+    """Verdicts drawn towards what deliberation expects of each reply.
+
+    (1 - prior) v + prior P(reply right | private share, claim, reliability): the verdict on one
+    claim is one throw of a coin whose bias deliberation knows, so the mixture has a quarter of the
+    variance at prior = 1/2, for a bias of half the deliberation's own error. Abstentions, and
+    replies that could not be read, stay as they are.
+    """
+    if state.modal is None or prior == 0:
+        return list(verdicts)
+    belief = float(shares(state.share))
+    situation = Situation(group.task, group.claim, state.modal, belief, belief)
+    shrunk: list[Verdict] = []
+    for episode, verdict in zip(group.episodes, verdicts, strict=True):
+        if verdict is None or not isinstance(episode.reply, Reply):
+            shrunk.append(verdict)
+        else:
+            expected = probability_right(situation, episode.reply.answer)
+            shrunk.append((1 - prior) * verdict + prior * expected)
+    return shrunk
 
 
 def demonstrations(

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demur.measure.belief import TAKE, Posterior, best_reply, panel_likelihoods, posterior, update
+from demur.measure.belief import (
+    KEEP,
+    TAKE,
+    THIRD,
+    Posterior,
+    best_reply,
+    panel_likelihoods,
+    posterior,
+    reply_value,
+    update,
+)
 from demur.reply import render
 from demur.schema import Claim, Completion, Dialogue, Sampling, Task
 from demur.tasks.grader import same
@@ -67,6 +77,19 @@ def bayes(situation: Situation) -> tuple[str, float]:
     if int(action) == TAKE:
         return claim.answer, float(beliefs.claim)
     return situation.own, float(beliefs.own)
+
+
+def probability_right(situation: Situation, answer: str) -> float:
+    """What Bayes' rule gives for any answer: the own one, the claimed one, or a third."""
+    grader, claim = situation.task.grader, situation.claim
+    mine = same(answer, situation.own, grader)
+    if claim is None or claim.speaker == "self":
+        return situation.belief if mine else (1 - situation.belief) * GUESS_RATE
+    beliefs = weigh(situation)
+    agrees = same(situation.own, claim.answer, grader)
+    takes = same(answer, claim.answer, grader)
+    action = KEEP if mine else TAKE if takes else THIRD
+    return float(reply_value(beliefs, action, agrees, GUESS_RATE))
 
 
 def always_keep(situation: Situation, rng: np.random.Generator) -> tuple[str, float]:
