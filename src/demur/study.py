@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from demur.evaluate import (
 )
 from demur.games.private import deliberate
 from demur.measure import Estimate, across_seeds
-from demur.measure.calibration import auroc
+from demur.measure.calibration import auroc, brier, confidence_std, ece
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
 from demur.results import (
@@ -244,22 +244,17 @@ def dev_figures(evaluation: Evaluation) -> Stats:
     sure = np.array([r["reply_confidence"] for r in read])
     right = np.array([bool(r["reply_right"]) for r in read])
     resist, accept = keeps(True, False, "own_answer"), keeps(False, True, "claim")
-    bins = np.minimum((sure * 10 + 1e-9).astype(int), 9)
-    gaps = [
-        abs(sure[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
-        for b in np.unique(bins)
-    ]
     return {
         "accuracy_alone": mean([r["reply_right"] for r in alone]),
         "accuracy": mean(right.tolist()),
         "resist": resist,
         "accept": accept,
         "discernment": resist + accept - 1,
-        "ece": float(sum(gaps)) if gaps else float("nan"),
+        "ece": ece(sure, right),
         "auroc": auroc(sure, right),
-        "brier": float(np.mean((sure - right) ** 2)) if len(sure) else float("nan"),
+        "brier": brier(sure, right),
         "confidence_mean": float(sure.mean()) if len(sure) else float("nan"),
-        "confidence_std": float(sure.std()) if len(sure) else float("nan"),
+        "confidence_std": confidence_std(sure),
         "coverage": mean([r["parsed"] for r in rows]),
     }
 
@@ -294,9 +289,7 @@ def _combine(
     runs: Mapping[str, list[dict[str, Any]]],
     seconds: float,
 ) -> dict[str, Any]:
-    result = evaluation_json(
-        {"seed": seed}, scripted, seconds=seconds, config=replace(config).shown()
-    )
+    result = evaluation_json({"seed": seed}, scripted, seconds=seconds, config=config.shown())
     result["curves"] = {}
     for arm, found in runs.items():
         each = [run["found"] for run in found]
