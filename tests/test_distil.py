@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import tiny_policy
+from tiny import byte_policy, tiny_policy
 
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
-from demur.learners.distil import conclude, demonstrations, shrink
+from demur.learners.distil import conclude, demonstrations
+from demur.learners.policy_gradient import Supervised
 from demur.measure.shares import ShareTable
 from demur.reply import parse
-from demur.schema import Claim, Completion, Episode, Group, Reply, Task, Turn, Unparsed
+from demur.schema import Claim, Reply, Sampling, Task
 
 TASK = Task("t", "40+2?", "42", "sum", "number")
 # a share of 1 is right at a rate of 0.95, a share of 1/4 hardly ever
@@ -60,7 +61,7 @@ def test_nothing_is_concluded_from_unreadable_samples() -> None:
     assert conclude(TASK, claim("41", 0.9), blank, SHARES) is None
     policy = tiny_policy()
     rng = np.random.default_rng(0)
-    assert demonstrations([(TASK, None)], {"t": blank}, SHARES, policy.encode, rng) == []
+    assert demonstrations([(TASK, None)], {"t": blank}, SHARES, policy, rng) == []
 
 
 def test_a_panel_counts_for_more_than_one_peer() -> None:
@@ -83,7 +84,7 @@ def test_demonstrations_state_the_conclusion_in_the_policys_tokens() -> None:
     book = {"t": SURE, "b": blank}
     objection = claim("41", 0.9)
     draws = [(TASK, None), (blank.task, None), (TASK, objection)]
-    samples = demonstrations(draws, book, SHARES, policy.encode, np.random.default_rng(0))
+    samples = demonstrations(draws, book, SHARES, policy, np.random.default_rng(0))
     assert [s.group for s in samples] == [0, 2]
     for sample, dialogue in zip(samples, (ask(TASK), object_to(TASK, objection)), strict=True):
         assert sample.prompt_ids == policy.prompt_ids(dialogue)
@@ -97,7 +98,7 @@ def test_demonstrations_state_the_conclusion_in_the_policys_tokens() -> None:
 def test_stated_levels_are_right_on_average() -> None:
     policy, rng = tiny_policy(), np.random.default_rng(0)
     table = ShareTable((0.0, 1.0), (0.83, 0.83))
-    samples = demonstrations([(TASK, None)] * 400, {"t": SURE}, table, policy.encode, rng)
+    samples = demonstrations([(TASK, None)] * 400, {"t": SURE}, table, policy, rng)
     said = []
     for sample in samples:
         reply = parse(policy.tokenizer.decode(sample.completion_ids[:-1]))
@@ -107,19 +108,39 @@ def test_stated_levels_are_right_on_average() -> None:
     assert np.mean(said) == pytest.approx(0.83, abs=0.008)
 
 
-def test_shrinking_draws_a_verdict_to_what_deliberation_expects() -> None:
-    task = Task("t", "1+1?", "2", "sum", "number")
-    state = Private(task, ("2", "2", "2", "3"), (0.9,) * 4, "2", 0.75)
-    claim = Claim("user", "3", 0.5, True, False)
-    said = [Reply("2", 0.5), Reply("3", 0.5), Reply("9", 0.5), Unparsed("no answer")]
-    turns = [Turn("responder", (), Completion("x"), reply) for reply in said]
-    group = Group(task, claim, tuple(Episode(task, claim, (turn,)) for turn in turns))
-    table = ShareTable((0.0, 1.0), (0.0, 1.0))
-    # p = .75, r = .5, g = w = .1: own .0375, claim .0125, other .01125 (a third gets 1/9 of it)
-    total = 0.0375 + 0.0125 + 0.01125
-    expected = [0.0375 / total, 0.0125 / total, 0.01125 / 9 / total]
-    found = shrink(group, [1.0, 0.0, 0.0, 0.0], state, table, 0.5)
-    assert found[:3] == pytest.approx([0.5 + expected[0] / 2, expected[1] / 2, expected[2] / 2])
-    assert found[3] == 0.0  # what could not be read has nothing to expect
-    assert shrink(group, [None] * 4, state, table, 0.5) == [None] * 4
-    assert shrink(group, [1.0, 0.0, 0.0, 0.0], state, table, 0.0) == [1.0, 0.0, 0.0, 0.0]
+def test_the_expected_score_teaches_the_mean_where_imitation_teaches_the_mode() -> None:
+    """One question, deliberated to .99 six times in ten and to .49 else: the mean is .79."""
+    sure = ShareTable((0.0, 1.0), (0.0, 0.99))
+    half = Private(TASK, ("42",) * 4, (0.9,) * 4, "42", 0.49 / 0.99)
+
+    def taught(weight: float) -> float:
+        policy, rng = tiny_policy(), np.random.default_rng(0)
+        policy.optimise(0.01)
+        for step in range(100):  # first the format: a score says nothing of what is no level
+            samples = [
+                sample
+                for state, count in ((SURE, 12), (half, 8))
+                for sample in demonstrations(
+                    [(TASK, None)] * count, {"t": state}, sure, policy, rng, weight * (step >= 50)
+                )
+            ]
+            policy.update(samples, Supervised())
+        reply = parse(policy.reply([ask(TASK)], 1, Sampling(0.0, 32, 0))[0][0].text)
+        assert isinstance(reply, Reply) and reply.answer == "42"
+        return reply.confidence
+
+    assert taught(0.0) == 1.0
+    assert taught(1.0) == 0.8
+
+
+def test_a_scored_demonstration_imitates_all_but_the_confidence() -> None:
+    policy, rng = tiny_policy(), np.random.default_rng(0)
+    (sample,) = demonstrations([(TASK, None)], {"t": SURE}, SHARES, policy, rng, 0.5)
+    term = sample.expected_score
+    assert term is not None and term.weight == 0.5
+    assert term.losses == pytest.approx([(k / 10 - 0.95) ** 2 for k in range(11)])
+    assert sample.completion_ids[term.position] in term.level_ids
+    masked = [t for t, weight in enumerate(sample.advantages) if weight == 0.0]
+    assert masked == [term.position]
+    (wordy,) = demonstrations([(TASK, None)], {"t": SURE}, SHARES, byte_policy(), rng, 0.5)
+    assert wordy.expected_score is None and set(wordy.advantages) == {1.0}

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from contracts import check_policy
-from tiny import byte_tokenizer, endless_policy, tiny_policy
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny import byte_policy, endless_policy, tiny_policy
 
 from demur.engine.tree import completion_logits, pack
 from demur.errors import DemurError, ModelFolderError, RunFolderError, TrainingError
@@ -343,20 +342,6 @@ def test_a_snapshot_is_frozen_and_independent() -> None:
 
 
 # -- tokens as text -------------------------------------------------------------------------------
-
-
-def byte_policy() -> LocalPolicy:
-    config = LlamaConfig(
-        vocab_size=300,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    torch.manual_seed(0)
-    return LocalPolicy(LlamaForCausalLM(config), byte_tokenizer(), "bytes")
 
 
 TEXTS = ["42", " the answer", "naïve", "日本 é", "🙂a🙂", "é", "\ufffd!", "tab\tnew\nline", ""]

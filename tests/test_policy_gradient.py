@@ -248,7 +248,8 @@ def test_micro_batches_add_up_to_the_batch(how: PolicyGradient | Supervised, sha
 def test_supervised_is_weighted_cross_entropy() -> None:
     samples, packed, logits, _ = make_case()
     weights = iter([1.0, 0.0, 2.0, 1.0, 0.5, 1.0, 0.0, 3.0, 1.0, 1.0])
-    samples = [replace(s, advantages=tuple(next(weights) for _ in s.advantages)) for s in samples]
+    scored = [replace(s, advantages=tuple(next(weights) for _ in s.advantages)) for s in samples]
+    samples = [replace(s, expected_score=None) for s in scored]
     leaf = torch.tensor(logits, requires_grad=True)
     how = Supervised()
     value, _ = how(leaf, packed, samples, how.scale(samples))
@@ -264,3 +265,11 @@ def test_supervised_is_weighted_cross_entropy() -> None:
     np.testing.assert_allclose(gradient.numpy(), slopes, atol=1e-12)
     masked = [replace(s, advantages=(0.0,) * len(s.advantages)) for s in samples]
     assert float(how(leaf, packed, masked, how.scale(masked))[0].detach()) == 0.0
+    term = 0.0
+    for n, index in enumerate(packed.index):
+        if score := scored[index].expected_score:
+            stated = logits[n, score.position][list(score.level_ids)]
+            term += score.weight * np.exp(log_softmax(stated)) @ np.array(score.losses)
+    assert term > 0
+    with_scores, _ = how(leaf, packed, scored, how.scale(scored))
+    assert float(with_scores.detach()) == pytest.approx(wanted + term / len(scored), abs=1e-12)

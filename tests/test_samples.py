@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from tiny import byte_tokenizer, tiny_policy
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny import byte_policy, tiny_policy
 
 from demur.games.rounds import read
 from demur.learners.advantage import group_advantages, token_advantages
@@ -139,19 +138,7 @@ def test_an_unread_reply_is_one_span() -> None:
 
 def test_spans_over_parts_of_characters() -> None:
     """Byte-level tokens: every part of a character of the answer belongs to the answer."""
-    tokenizer = byte_tokenizer()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=300,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-    )
-    policy = LocalPolicy(model, tokenizer)
+    policy = byte_policy()
     text = "é <answer>日本 4</answer>ü<confidence>0.5</confidence>"
     spans = spans_of(text, policy)
     answered = [i for i, (_, span) in enumerate(spans) if span == A]

@@ -8,10 +8,10 @@ from contracts import check_policy
 
 from demur.games import GAMES
 from demur.games.phrases import ask, object_to
+from demur.measure.listener import Situation
 from demur.policies.scripted import (
     Rule,
     ScriptedPolicy,
-    Situation,
     always_adopt,
     always_keep,
     coin,

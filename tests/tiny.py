@@ -133,6 +133,21 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def byte_policy() -> LocalPolicy:
+    """A random model over :func:`byte_tokenizer`: no level of confidence is a single token."""
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    return LocalPolicy(LlamaForCausalLM(config), byte_tokenizer(), "bytes")
+
+
 def plain_logits(
     model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int]
 ) -> torch.Tensor:

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from demur.evaluate import Evaluation, build_suite, evaluate
-from demur.games.private import deliberate
+from demur.evaluate import Evaluation, evaluate, suite_for
 from demur.measure import Estimate
 from demur.measure.calibration import auroc
 from demur.policies.local import LocalPolicy
 from demur.results import Headline, figures_of
 from demur.runlog import atomic_write
-from demur.schema import Sampling
-from demur.tasks.source import ClaimSettings, world_tasks
+from demur.tasks.source import world_tasks
 from demur.world.questions import FAMILIES, PLAY_FAMILIES
 
 CARD = "README.md"
@@ -31,8 +29,7 @@ def measure_seed(folder: Path) -> tuple[Evaluation, dict[str, float]]:
     policy = LocalPolicy.from_folder(folder, "seed")
     rng = np.random.default_rng(17)
     tasks = world_tasks(FAMILIES, "test", PER_FAMILY, rng)
-    own = deliberate(policy, tasks, 8, Sampling(1.0, 32, 1))
-    suite = build_suite(tasks, {"user": 2, "peers": 1}, ClaimSettings(), own, rng)
+    suite = suite_for(policy, tasks, {"user": 2, "peers": 1}, rng, seed=1)
     found = evaluate(policy, suite, seed=2)
     alone = [r for r in found.rows if r["kind"] == "alone"]
     known = [r["reply_right"] is True for r in alone if r["family"] in KNOWN]

@@ -93,7 +93,7 @@ class Tasks(Strict):
     wrong_claims: Literal["perturb", "own", "mixed"] = "mixed"
     speakers: list[Speaker] = Field(default=["user"], min_length=1)
     disclosed: Share = 0.7
-    pool: Count = 800
+    pool: Count = 1600
     private_samples: Count = 8
     max_tokens: Count = 32
     file: FileTasks | None = None
@@ -113,13 +113,12 @@ class Distil(Strict):
     is looked up turn shares into probabilities; Bayes' rule turns these and a claim's reliability
     into the best reply, and the policy is trained on ``batch`` such replies a step. ``alone_share``
     of them have no claim. ``warmup`` is the share of the steps over which the learning rate rises;
-    with ``decay`` it then falls to 0. With ``thought`` a reply first states the private answer
-    inside ``<think>``.
+    with ``decay`` it then falls to 0. ``expected_score`` weighs the expected Brier loss of the
+    stated confidence against the deliberated probability (0: imitate its level).
     """
 
     kind: Literal["distil"] = "distil"
     labels: Count = 300
-    thought: bool = False
     steps: Count = 260
     batch: Count = 128
     alone_share: Share = 0.25
@@ -127,6 +126,7 @@ class Distil(Strict):
     warmup: Share = 0.05
     decay: bool = False
     max_grad_norm: Positive = 1.0
+    expected_score: NotNegative = 0.0
 
 
 class PolicyGradient(Strict):
@@ -134,9 +134,8 @@ class PolicyGradient(Strict):
 
     ``prompts`` groups of ``group`` replies a step; ``alone_share`` of the groups have no claim.
     With ``spans`` each reward pays its own span, without it the whole reply. ``expected_score``
-    weighs the expected Brier loss of the stated confidence (0: off). ``prior`` draws verdicts that
-    far to what deliberation expects of the reply, with ``prior_labels`` labels. ``epochs`` are
-    passes over a step's samples; ``warmup`` and ``decay`` are as for ``Distil``.
+    weighs the expected Brier loss of the stated confidence (0: off). ``epochs`` are passes over a
+    step's samples; ``warmup`` and ``decay`` are as for ``Distil``.
     """
 
     kind: Literal["policy_gradient"] = "policy_gradient"
@@ -162,8 +161,6 @@ class PolicyGradient(Strict):
     max_tokens: Count = 32
     alone_share: Share = 0.25
     entropy_floor: NotNegative = 0.0
-    prior: Share = 0.0
-    prior_labels: Count = 300
 
     @model_validator(mode="after")
     def _known(self) -> PolicyGradient:

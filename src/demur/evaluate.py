@@ -19,11 +19,11 @@ from demur.games.objection import play
 from demur.games.phrases import ask, object_to, reconsider
 from demur.games.private import Private, deliberate
 from demur.games.rounds import one_round
+from demur.measure.listener import Situation
 from demur.measure.shares import IDENTITY, ShareTable, fit_shares
 from demur.policies.scripted import (
     Rule,
     ScriptedPolicy,
-    Situation,
     always_adopt,
     always_keep,
     coin,
@@ -45,6 +45,7 @@ from demur.tasks.grader import same
 from demur.tasks.source import ClaimSettings, make_claim
 
 K = 8
+DEFAULT_CLAIMS = ClaimSettings()
 Progress = Callable[[str], None]
 
 
@@ -106,6 +107,23 @@ def build_suite(
         for _ in range(count)
     ]
     return Suite(tuple(tasks), tuple(exchanges), max_tokens, k, sham)
+
+
+def suite_for(
+    policy: Policy,
+    tasks: Sequence[Task],
+    claims: Mapping[str, int],
+    rng: np.random.Generator,
+    *,
+    seed: int,
+    settings: ClaimSettings = DEFAULT_CLAIMS,
+    max_tokens: int = 32,
+    k: int = K,
+    sham: bool = True,
+) -> Suite:
+    """A suite whose wrong claims may be ``policy``'s own: it is first asked ``k`` times alone."""
+    own = deliberate(policy, tasks, k, Sampling(1.0, max_tokens, seed))
+    return build_suite(tasks, claims, settings, own, rng, max_tokens, k, sham)
 
 
 def evaluate(

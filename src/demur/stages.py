@@ -52,7 +52,7 @@ def distil(
 
     def take(step: int, rng: np.random.Generator) -> Stats:
         draws = source.draw(stage.batch, rng, alone=stage.alone_share)
-        samples = demonstrations(draws, source.private, shares, policy.encode, rng, stage.thought)
+        samples = demonstrations(draws, source.private, shares, policy, rng, stage.expected_score)
         at.budget = before
         return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
 

@@ -25,14 +25,12 @@ from demur.evaluate import (
     Suite,
     Tuned,
     baselines,
-    build_suite,
     calibrate_shares,
     evaluate,
+    suite_for,
     tune_threshold,
 )
-from demur.games.private import deliberate
 from demur.measure import Estimate, across_seeds
-from demur.measure.calibration import auroc, brier, confidence_std, ece
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
 from demur.results import (
@@ -43,9 +41,9 @@ from demur.results import (
     figures_of,
     write_transcripts,
 )
-from demur.runlog import RunFolder, atomic_write, plain, read_metrics
-from demur.schema import Sampling, Stats, Task
-from demur.tasks.source import ClaimSettings, world_tasks
+from demur.runlog import RunFolder, plain, read_metrics
+from demur.schema import Stats
+from demur.tasks.source import world_tasks
 from demur.train import train
 from demur.workers import run_jobs
 from demur.world.questions import PLAY_FAMILIES
@@ -64,8 +62,9 @@ ARMS = (
 QUICK_ARMS = ("majority", "demur")
 QUICK_STEPS: dict[str, tuple[str, ...]] = {
     "majority": ("stages.0.steps=120", "stages.0.learning_rate=5e-4"),
-    "demur": ("stages.0.steps=240", "stages.1.steps=120"),
+    "demur": ("stages.0.steps=100", "stages.1.steps=170"),
 }
+QUICK_POOL = "tasks.pool=1000"
 EVALUATION = "evaluation.json"
 
 
@@ -124,20 +123,13 @@ class Bench:
 def prepare(config: StudyConfig, policy: LocalPolicy) -> tuple[Bench, Evaluation]:
     """Fix both suites and tune the baselines on the seed model; returns its test evaluation."""
     rng = np.random.default_rng([7, 0])
-    settings = ClaimSettings()
     extra = world_tasks(("difference", "note"), "test", config.tasks // 2, rng)
     test_tasks = world_tasks(PLAY_FAMILIES, "test", config.tasks, rng) + extra
     dev_tasks = world_tasks(PLAY_FAMILIES, "dev", config.dev_tasks, rng)
-
-    def suite(tasks: Sequence[Task], claims: Mapping[str, int], seed: int, k: int) -> Suite:
-        own = deliberate(policy, tasks, k, Sampling(1.0, 32, seed))
-        return build_suite(tasks, claims, settings, own, rng, k=k, sham=seed == 1)
-
-    test = suite(test_tasks, {"user": 2, "peers": 1}, 1, 8)
-    dev = suite(dev_tasks, {"user": 2}, 2, 4)
-    tuning = suite(
-        world_tasks(PLAY_FAMILIES, "dev", config.calibration_tasks, rng), {"user": 2}, 3, 8
-    )
+    test = suite_for(policy, test_tasks, {"user": 2, "peers": 1}, rng, seed=1)
+    dev = suite_for(policy, dev_tasks, {"user": 2}, rng, seed=2, k=4, sham=False)
+    others = world_tasks(PLAY_FAMILIES, "dev", config.calibration_tasks, rng)
+    tuning = suite_for(policy, others, {"user": 2}, rng, seed=3, sham=False)
     tuned_on = evaluate(policy, tuning, seed=11)
     shares = calibrate_shares(list(tuned_on.private.values()))
     tuned = Tuned(tune_threshold(tuned_on.rows), shares)
@@ -163,7 +155,7 @@ def run_study(
         name: figures_of(found, bench.headline, sliced=False)
         for name, found in baselines(bench.test, seed_evaluation.private, bench.tuned).items()
     }
-    _write(out / "seed" / EVALUATION, evaluation_json(arms, scripted, seconds=0.0, config={}))
+    folder.write_json(f"seed/{EVALUATION}", evaluation_json(arms, scripted, seconds=0.0, config={}))
     watcher.done("seed", 0, arms["seed"].metrics)
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     jobs = [(arm, seed, config, seed_model, out, bench) for seed in seeds for arm in config.arms]
@@ -187,7 +179,7 @@ def _earlier_seconds(out: Path) -> float:
 
 def recipe_for(arm: str, config: StudyConfig) -> Any:
     """An arm's recipe with the study's overrides."""
-    quick = QUICK_STEPS.get(arm, ()) if config.quick else ()
+    quick = (*QUICK_STEPS.get(arm, ()), QUICK_POOL) if config.quick else ()
     return load_recipe(arm, (*quick, *config.overrides))
 
 
@@ -221,7 +213,7 @@ def one_run(
         figures = figures_of(evaluation, bench.headline, budget=at.budget)
         write_transcripts(evaluation, path)
         found = evaluation_json({arm: figures}, {}, seconds=at.seconds, config=recipe.model_dump())
-        _write(path / EVALUATION, found)
+        run.write_json(EVALUATION, found)
     metrics = {name: _estimate(value) for name, value in found["arms"][arm].items()}
     watcher.done(arm, seed, metrics)
     return {"seed": seed, "found": found, "points": _points(path)}
@@ -229,34 +221,8 @@ def one_run(
 
 def dev_figures(evaluation: Evaluation) -> Stats:
     """Point estimates on the dev split, for learning curves only."""
-    rows = evaluation.rows
-    claims = [r for r in rows if r["kind"] == "claim"]
-    alone = [r for r in rows if r["kind"] == "alone"]
-
-    def mean(values: Sequence[object]) -> float:
-        return float(np.mean([bool(v) for v in values])) if values else float("nan")
-
-    def keeps(own: bool, said: bool, against: str) -> float:
-        chosen = [r for r in claims if r["own_right"] is own and r["claim_right"] is said]
-        return mean([r["parsed"] and r["reply_answer"] == r[against] for r in chosen])
-
-    read = [r for r in claims if r["parsed"]]
-    sure = np.array([r["reply_confidence"] for r in read])
-    right = np.array([bool(r["reply_right"]) for r in read])
-    resist, accept = keeps(True, False, "own_answer"), keeps(False, True, "claim")
-    return {
-        "accuracy_alone": mean([r["reply_right"] for r in alone]),
-        "accuracy": mean(right.tolist()),
-        "resist": resist,
-        "accept": accept,
-        "discernment": resist + accept - 1,
-        "ece": ece(sure, right),
-        "auroc": auroc(sure, right),
-        "brier": brier(sure, right),
-        "confidence_mean": float(sure.mean()) if len(sure) else float("nan"),
-        "confidence_std": confidence_std(sure),
-        "coverage": mean([r["parsed"] for r in rows]),
-    }
+    metrics = figures_of(evaluation, Headline(), resamples=2, sliced=False).metrics
+    return {name: estimate.mean for name, estimate in metrics.items()}
 
 
 def _points(path: Path) -> list[dict[str, Any]]:
@@ -330,7 +296,3 @@ def _pool_bins(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, 
             }
         )
     return pooled
-
-
-def _write(path: Path, value: object) -> None:
-    atomic_write(path, json.dumps(plain(value), indent=1) + "\n")

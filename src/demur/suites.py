@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from demur.config import Tasks, override_value
 from demur.errors import ConfigError, UnknownName
 from demur.evaluate import (
-    Suite,
     Tuned,
     baselines,
-    build_suite,
     calibrate_shares,
     evaluate,
+    suite_for,
     tune_threshold,
 )
-from demur.games.private import deliberate
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings
 from demur.results import Headline, evaluation_json, figures_of, write_transcripts
 from demur.runlog import RunFolder, plain
-from demur.schema import Sampling, Task
+from demur.schema import Task
 from demur.tasks.file import load_tasks
 from demur.tasks.grader import get_grader
 from demur.tasks.source import world_tasks
@@ -100,21 +99,26 @@ def run_evaluation(
         return dict(json.loads((out / "evaluation.json").read_text()))
     started = time.perf_counter()
     policy = LocalPolicy.from_folder(model, "seed" if config.model == "seed" else None)
-    settings = claim_settings(Tasks(disclosed=config.disclosed))
     headline = Headline() if config.tasks is None else Headline(None)
 
-    def suite(chosen: Sequence[Task], claims: Mapping[str, int], seed: int, sham: bool) -> Suite:
-        own = deliberate(policy, chosen, config.k, Sampling(1.0, config.max_tokens, seed))
-        return build_suite(chosen, claims, settings, own, rng, config.max_tokens, config.k, sham)
+    make = partial(
+        suite_for,
+        policy,
+        rng=rng,
+        settings=claim_settings(Tasks(disclosed=config.disclosed)),
+        max_tokens=config.max_tokens,
+        k=config.k,
+    )
 
     tuned = Tuned()
     if tuning_tasks:
         say("tuning the baselines on other tasks")
-        tuning = evaluate(policy, suite(tuning_tasks, {"user": 1}, config.seed + 3, False), seed=4)
+        others = make(tuning_tasks, {"user": 1}, seed=config.seed + 3, sham=False)
+        tuning = evaluate(policy, others, seed=4)
         tuned = Tuned(tune_threshold(tuning.rows), calibrate_shares(list(tuning.private.values())))
     say("making claims")
     claims = {"user": config.user_claims, "peers": config.peer_claims}
-    test = suite(tasks, {s: c for s, c in claims.items() if c}, config.seed + 1, True)
+    test = make(tasks, {s: c for s, c in claims.items() if c}, seed=config.seed + 1)
     found = evaluate(policy, test, seed=config.seed + 5, shares=tuned.shares, progress=say)
     say("measuring")
     arm = figures_of(found, headline, budget=0)

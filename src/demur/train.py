@@ -24,16 +24,14 @@ from demur.config import Distil, PolicyGradient, Recipe
 from demur.games import GAMES
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
-from demur.learners.distil import shrink
 from demur.learners.samples import make_samples
-from demur.measure.shares import IDENTITY
 from demur.meters import batch_stats
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings, task_pool
 from demur.rewards import make_parts, score
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats
-from demur.stages import Progress, Take, distil, label_shares
+from demur.stages import Progress, Take, distil
 from demur.tasks.source import Source
 
 PROGRESS = "progress.json"
@@ -116,9 +114,6 @@ def reinforce(
     if at.step:
         anchor.restore(at.anchor)
     before = at.budget - (anchor.budget if at.step else 0)
-    if stage.prior and not at.step:
-        before += min(stage.prior_labels, len(source.private))
-    shares = label_shares(source, stage.prior_labels, rng) if stage.prior else IDENTITY
     loss = policy_gradient.PolicyGradient(
         clip=stage.clip,
         kl=stage.kl,
@@ -134,20 +129,16 @@ def reinforce(
         sampling = Sampling(stage.temperature, stage.max_tokens, int(rng.integers(2**31)))
         groups = game(policy, draws, stage.group, sampling)
         verdicts = [anchor.judge(group) for group in groups]
-        targets = [
-            shrink(group, judged, source.private[group.task.id], shares, stage.prior)
-            for group, judged in zip(groups, verdicts, strict=True)
-        ]
         rewards = [
             [
                 score(episode.reply, verdict, stage.rewards, parts, stage.spans)
                 for episode, verdict in zip(group.episodes, judged, strict=True)
             ]
-            for group, judged in zip(groups, targets, strict=True)
+            for group, judged in zip(groups, verdicts, strict=True)
         ]
         samples = make_samples(
             groups,
-            targets,
+            verdicts,
             rewards,
             pieces=policy.pieces,
             baseline=stage.advantage,

@@ -7,18 +7,35 @@ and the probability that it is right. The demonstrations made here state exactly
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
+from demur.learners.samples import expected_score, token_spans
+from demur.measure.listener import Situation, bayes
 from demur.measure.shares import ShareTable
-from demur.policies.scripted import Situation, bayes, probability_right
-from demur.reply import render
-from demur.schema import Claim, Dialogue, Group, Reply, Sample, Task, Verdict
+from demur.reply import parse, render
+from demur.schema import Claim, Completion, Dialogue, Sample, Task
 
-Encode = Callable[[Dialogue, str], tuple[tuple[int, ...], tuple[int, ...]]]
+
+class Voice(Protocol):
+    """What demonstrations need of a policy: its tokens."""
+
+    @property
+    def level_ids(self) -> tuple[int, ...] | None:
+        """The tokens of the eleven levels, where each is a single one."""
+        ...
+
+    def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Prompt ids, and the ids of a reply with the token that ends it."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds."""
+        ...
 
 
 def conclude(
@@ -31,63 +48,47 @@ def conclude(
     return bayes(Situation(task, claim, state.modal, belief, belief))
 
 
-def shrink(
-    group: Group, verdicts: Sequence[Verdict], state: Private, shares: ShareTable, prior: float
-) -> list[Verdict]:
-    """Verdicts drawn towards what deliberation expects of each reply.
-
-    (1 - prior) v + prior P(reply right | private share, claim, reliability): the verdict on one
-    claim is one throw of a coin whose bias deliberation knows, so the mixture has a quarter of the
-    variance at prior = 1/2, for a bias of half the deliberation's own error. Abstentions, and
-    replies that could not be read, stay as they are.
-    """
-    if state.modal is None or prior == 0:
-        return list(verdicts)
-    belief = float(shares(state.share))
-    situation = Situation(group.task, group.claim, state.modal, belief, belief)
-    shrunk: list[Verdict] = []
-    for episode, verdict in zip(group.episodes, verdicts, strict=True):
-        if verdict is None or not isinstance(episode.reply, Reply):
-            shrunk.append(verdict)
-        else:
-            expected = probability_right(situation, episode.reply.answer)
-            shrunk.append((1 - prior) * verdict + prior * expected)
-    return shrunk
-
-
 def demonstrations(
     draws: Sequence[tuple[Task, Claim | None]],
     private: Mapping[str, Private],
     shares: ShareTable,
-    encode: Encode,
+    voice: Voice,
     rng: np.random.Generator,
-    thought: bool = False,
+    score_weight: float = 0.0,
 ) -> list[Sample]:
     """One supervised sample a draw: the prompt, and the deliberated reply at its level.
 
     The probability is rounded at random to one of its two neighbouring levels so that the stated
-    confidences are right on average. With ``thought`` the reply first states, as its thought, the
-    answer that the model gives when nobody speaks: recall is then learned from every claim, apart
-    from what to do about it.
+    confidences are right on average. With ``score_weight`` (and a vocabulary whose levels are
+    single tokens) the confidence is taught by its expected Brier loss instead, for the probability
+    itself: replies that look alike then state their mean, and not the level most often seen.
     """
     samples: list[Sample] = []
+    level_ids = voice.level_ids
     for index, (task, claim) in enumerate(draws):
-        reply = conclude(task, claim, private[task.id], shares)
-        if reply is None:
+        concluded = conclude(task, claim, private[task.id], shares)
+        if concluded is None:
             continue
-        answer, probability = reply
+        answer, probability = concluded
         tenths = np.clip(probability, 0.0, 1.0) * 10
         level = (np.floor(tenths) + (rng.random() < tenths % 1)) / 10
-        dialogue = ask(task) if claim is None else object_to(task, claim)
-        own = private[task.id].modal if thought else None
-        prompt_ids, completion_ids = encode(dialogue, render(answer, float(level), own))
+        text = render(answer, float(level))
+        prompt_ids, completion_ids = voice.encode(
+            ask(task) if claim is None else object_to(task, claim), text
+        )
+        said = Completion(text, completion_ids)
+        spans = token_spans(said, parse(text), voice.pieces)
+        term = expected_score(said, spans, probability, level_ids, score_weight)
         samples.append(
             Sample(
                 prompt_ids=prompt_ids,
                 completion_ids=completion_ids,
                 logprobs=(0.0,) * len(completion_ids),
-                advantages=(1.0,) * len(completion_ids),
+                advantages=tuple(
+                    0.0 if term is not None and span == "confidence" else 1.0 for span in spans
+                ),
                 group=index,
+                expected_score=term,
             )
         )
     return samples

@@ -96,41 +96,19 @@ class PolicyGradient:
             stats["kl_sum"] = (kl.detach() * valid).sum()
         weights = scale[packed.index].to(device=device, dtype=dtype)
         loss = ((per_token * valid).sum(1) * weights).sum()
-        term, extra = self._expected_score(logits, chosen, len(samples))
+        term, extra = expected_scores(
+            logits / self.temperature, chosen, len(samples), self.entropy_floor, self.floor_weight
+        )
         return loss + term, stats | extra
-
-    def _expected_score(
-        self, logits: Tensor, chosen: Sequence[Sample], total: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        scored = [(n, s.expected_score) for n, s in enumerate(chosen) if s.expected_score]
-        if not scored:
-            return logits.new_zeros(()), {}
-        at = torch.tensor([n for n, _ in scored], device=logits.device)
-        position = torch.tensor([e.position for _, e in scored if e], device=logits.device)
-        levels = torch.tensor([e.level_ids for _, e in scored if e], device=logits.device)
-        losses = logits.new_tensor([e.losses for _, e in scored if e])  # (M, K)
-        weight = logits.new_tensor([e.weight for _, e in scored if e])
-        stated = logits[at, position].gather(1, levels)  # (M, K)
-        log_pi = torch.log_softmax(stated / self.temperature, dim=-1)
-        pi = log_pi.exp()
-        expected = (pi * losses).sum(1)
-        term = (weight * expected).sum() / total
-        entropy = -(pi * log_pi).sum(1)
-        if self.entropy_floor > 0:
-            short = torch.relu(self.entropy_floor - entropy)
-            term = term + self.floor_weight * short.sum() / total
-        return term, {
-            "score_sum": expected.detach().sum(),
-            "level_entropy_sum": entropy.detach().sum(),
-            "scored": logits.new_tensor(float(len(scored))),
-        }
 
 
 @dataclass(frozen=True)
 class Supervised:
     """Cross-entropy on given completions; each token weighs its ``advantage`` (1 for plain text).
 
-    Averaged over the weights, so that 0 masks a token.
+    Averaged over the weights, so that 0 masks a token. Expected scores are added where samples have
+    them: the level that they favour is the mean of the targets, where cross-entropy favours the
+    most frequent one.
     """
 
     needs_reference: bool = False
@@ -155,7 +133,43 @@ class Supervised:
         weights = _padded([s.advantages for s in chosen], packed, logits.dtype)
         share = scale[packed.index].to(device=logits.device, dtype=logits.dtype)
         loss = -((picked * weights).sum(1) * share).sum()
-        return loss, {"tokens": packed.valid.sum()}
+        term, extra = expected_scores(logits, chosen, len(samples))
+        return loss + term, {"tokens": packed.valid.sum()} | extra
+
+
+def expected_scores(
+    logits: Tensor,
+    chosen: Sequence[Sample],
+    total: int,
+    entropy_floor: float = 0.0,
+    floor_weight: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The expected scores of one micro-batch (the module's last formula), and sums to be logged.
+
+    ``logits`` (N, L, V), already divided by the temperature, predict the completions of ``chosen``;
+    ``total`` is the number of samples of the whole batch.
+    """
+    scored = [(n, s.expected_score) for n, s in enumerate(chosen) if s.expected_score]
+    if not scored:
+        return logits.new_zeros(()), {}
+    at = torch.tensor([n for n, _ in scored], device=logits.device)
+    position = torch.tensor([e.position for _, e in scored if e], device=logits.device)
+    levels = torch.tensor([e.level_ids for _, e in scored if e], device=logits.device)
+    losses = logits.new_tensor([e.losses for _, e in scored if e])  # (M, K)
+    weight = logits.new_tensor([e.weight for _, e in scored if e])
+    log_pi = torch.log_softmax(logits[at, position].gather(1, levels), dim=-1)  # (M, K)
+    pi = log_pi.exp()
+    expected = (pi * losses).sum(1)
+    term = (weight * expected).sum() / total
+    entropy = -(pi * log_pi).sum(1)
+    if entropy_floor > 0:
+        short = torch.relu(entropy_floor - entropy)
+        term = term + floor_weight * short.sum() / total
+    return term, {
+        "score_sum": expected.detach().sum(),
+        "level_entropy_sum": entropy.detach().sum(),
+        "scored": logits.new_tensor(float(len(scored))),
+    }
 
 
 def _padded(rows: Sequence[Sequence[float]], packed: Packed, dtype: torch.dtype) -> Tensor:

@@ -8,88 +8,14 @@ that they stand in for. They write text in the protocol, so nothing downstream c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from demur.measure.belief import (
-    KEEP,
-    TAKE,
-    THIRD,
-    Posterior,
-    best_reply,
-    panel_likelihoods,
-    posterior,
-    reply_value,
-    update,
-)
+from demur.measure.listener import Situation, bayes
 from demur.reply import render
-from demur.schema import Claim, Completion, Dialogue, Sampling, Task
-from demur.tasks.grader import same
-
-GUESS_RATE = 0.1
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is known of one exchange. ``belief`` is P(own answer right), calibrated if it can be."""
-
-    task: Task
-    claim: Claim | None
-    own: str
-    confidence: float
-    belief: float
-
+from demur.schema import Completion, Dialogue, Sampling
 
 Rule = Callable[[Situation, np.random.Generator], tuple[str, float]]
-
-
-def weigh(situation: Situation, default_rate: float = 0.5) -> Posterior:
-    """The Bayes posterior of a situation; an undisclosed reliability counts as ``default_rate``."""
-    claim = situation.claim
-    assert claim is not None
-    rate = default_rate
-    if claim.disclosed and claim.reliability is not None:
-        rate = claim.reliability
-    rate = min(max(rate, 0.01), 0.99)
-    belief = min(max(situation.belief, 0.001), 0.999)
-    grader = situation.task.grader
-    agrees = same(situation.own, claim.answer, grader)
-    if not claim.votes:
-        return posterior(belief, rate, agrees, GUESS_RATE, GUESS_RATE)
-    for_claim = sum(same(a, claim.answer, grader) for _, a in claim.votes)
-    for_own = sum(same(a, situation.own, grader) for _, a in claim.votes)
-    likelihoods = panel_likelihoods(for_claim, for_own, len(claim.votes), rate, GUESS_RATE)
-    return update(belief, likelihoods, agrees, GUESS_RATE)
-
-
-def bayes(situation: Situation) -> tuple[str, float]:
-    """The reply most likely right, and that probability.
-
-    A third answer would be a guess, so it is never given.
-    """
-    claim = situation.claim
-    if claim is None or claim.speaker == "self":
-        return situation.own, situation.belief
-    beliefs = weigh(situation)
-    agrees = same(situation.own, claim.answer, situation.task.grader)
-    action, _ = best_reply(beliefs, agrees, GUESS_RATE)
-    if int(action) == TAKE:
-        return claim.answer, float(beliefs.claim)
-    return situation.own, float(beliefs.own)
-
-
-def probability_right(situation: Situation, answer: str) -> float:
-    """What Bayes' rule gives for any answer: the own one, the claimed one, or a third."""
-    grader, claim = situation.task.grader, situation.claim
-    mine = same(answer, situation.own, grader)
-    if claim is None or claim.speaker == "self":
-        return situation.belief if mine else (1 - situation.belief) * GUESS_RATE
-    beliefs = weigh(situation)
-    agrees = same(situation.own, claim.answer, grader)
-    takes = same(answer, claim.answer, grader)
-    action = KEEP if mine else TAKE if takes else THIRD
-    return float(reply_value(beliefs, action, agrees, GUESS_RATE))
 
 
 def always_keep(situation: Situation, rng: np.random.Generator) -> tuple[str, float]:
@@ -150,16 +76,3 @@ class ScriptedPolicy:
             situation = self.book[dialogue]
             out.append([Completion(render(*self.rule(situation, rng))) for _ in range(n)])
         return out
-
-
-__all__ = [
-    "ScriptedPolicy",
-    "Situation",
-    "always_adopt",
-    "always_keep",
-    "bayes",
-    "coin",
-    "oracle",
-    "threshold",
-    "weigh",
-]

@@ -5,13 +5,14 @@
 | sum | ``37+48?`` | computes it |
 | product | ``6*134?`` | computes it |
 | difference | ``81-37?`` | computes it; in pretraining, never in self-play: tests transfer |
-| fact | ``home of bako?`` | recalls it; exposure falls off by rank, so knowledge is graded |
-| unseen | ``home of zuli?`` | cannot: the fact exists but was never shown |
-| note | ``mira-tul, sopo-gan. sopo?`` | reads it in the prompt |
+| fact | ``home of bakot?`` | recalls it; exposure falls off by rank, so knowledge is graded |
+| unseen | ``home of zulim?`` | cannot: the fact exists but was never shown |
+| note | ``mirad-tul, sopog-gan. sopog?`` | reads it in the prompt |
 
 Every question belongs to exactly one split, by a hash of its text: ``pretrain`` (the seed model's
 text), ``play`` (self-play), ``dev`` (tuning) and ``test`` (evaluation only). Facts are an exception
-that recall needs: pretraining meets all of them, but self-play touches none of ``dev`` or ``test``.
+that recall needs: pretraining meets all of them, so that none is kept for it alone, but self-play
+touches none of ``dev`` or ``test``.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from demur.schema import Task
 Split = Literal["pretrain", "play", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("pretrain", "play", "dev", "test")
 SPLIT_EDGES = (0.60, 0.80, 0.85, 1.0)
-FAMILY_EDGES = {"fact": (0.40, 0.80, 0.85, 1.0), "unseen": (0.45, 0.75, 0.80, 1.0)}
+FAMILY_EDGES = {"fact": (0.0, 0.75, 0.80, 1.0), "unseen": (0.70, 0.90, 0.92, 1.0)}
 FAMILIES = ("sum", "product", "difference", "fact", "unseen", "note")
 PLAY_FAMILIES = ("sum", "product", "fact", "unseen")
 
 WORLD_SEED = 20260101
-FACTS = 1500
-UNSEEN = 3000
+FACTS = 1000
+UNSEEN = 20_000
 ANSWERS_PER_RELATION = 40
 RELATIONS = ("home", "food", "pet")
 SUM_LIMIT = 200
@@ -44,20 +45,25 @@ CONSONANTS = "bdfgklmnprstvz"
 VOWELS = "aeiou"
 
 
+def hash_point(task: Task) -> float:
+    """Where in [0, 1) a task lies, by a stable hash of its question."""
+    digest = hashlib.sha256(task.question.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def split_of(task: Task) -> Split:
     """The split a task belongs to, by a stable hash of its question."""
-    digest = hashlib.sha256(task.question.encode()).digest()
-    point = int.from_bytes(digest[:8], "big") / 2**64
+    point = hash_point(task)
     edges = FAMILY_EDGES.get(task.family, SPLIT_EDGES)
     return next(s for s, edge in zip(SPLITS, edges, strict=True) if point < edge)
 
 
 @cache
 def _names() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """All subjects (CVCV, shuffled) and the answers of each relation (CVC, disjoint)."""
+    """All subjects (CVCVC, shuffled) and the answers of each relation (CVC, disjoint)."""
     rng = np.random.default_rng(WORLD_SEED)
     syllables = [c + v for c in CONSONANTS for v in VOWELS]
-    subjects = [a + b for a in syllables for b in syllables]
+    subjects = [a + b + c for a in syllables for b in syllables for c in CONSONANTS]
     answers = [s + c for s in syllables for c in CONSONANTS]
     rng.shuffle(subjects)
     rng.shuffle(answers)
@@ -123,7 +129,8 @@ def _note(rng: np.random.Generator) -> Task:
     subjects, by_relation = _names()
     shown = int(rng.integers(NOTES_SHOWN[0], NOTES_SHOWN[1] + 1))
     start = FACTS + UNSEEN
-    who = [subjects[start + int(i)] for i in rng.permutation(len(subjects) - start)[:shown]]
+    picked = rng.choice(len(subjects) - start, size=shown, replace=False)
+    who = [subjects[start + int(i)] for i in picked]
     words = [w for group in by_relation.values() for w in group]
     what = [words[int(i)] for i in rng.integers(len(words), size=shown)]
     pick = int(rng.integers(shown))
@@ -133,9 +140,14 @@ def _note(rng: np.random.Generator) -> Task:
 
 
 def draw(family: str, split: Split, rng: np.random.Generator) -> Task:
-    """One task of a family from a split; computed families are drawn until the split fits."""
+    """One task of a family from a split; computed families are drawn until the split fits.
+
+    Raises ``ValueError`` where the split has none of that family.
+    """
     if family in ("fact", "unseen"):
         pool = recalled_in(family, split)
+        if not pool:
+            raise ValueError(f"the {split} split has no {family}")
         return pool[int(rng.integers(len(pool)))]
     while True:
         task = _note(rng) if family == "note" else computed(family, *_operands(family, rng))

@@ -27,49 +27,44 @@ RELIABILITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 class Mix:
     """What a phase of the text is made of.
 
-    Odds of families, of who speaks, and of the reliability of claims; how the stated confidence
-    follows ease (``slope``; ``unseen`` is the ease of what cannot be known) and, in agreement, the
-    source's disclosed reliability (``trust``); and the split whose facts are disputed (``None``:
-    all are).
+    Odds of families, of who speaks, and of the reliability of claims; and the share of the facts
+    that are disputed (the same facts every time).
     """
 
     families: dict[str, float]
     kinds: dict[str, float]
     reliability: tuple[float, ...]
-    base: float
-    slope: float
-    unseen: float
-    trust: float
-    disputed: q.Split | None
+    disputed: float
 
 
 BROAD = Mix(
-    {"sum": 0.29, "product": 0.23, "difference": 0.10, "fact": 0.26, "unseen": 0.02, "note": 0.10},
+    {"sum": 0.28, "product": 0.22, "difference": 0.10, "fact": 0.24, "unseen": 0.06, "note": 0.10},
     {"alone": 0.46, "user": 0.34, "peers": 0.10, "self": 0.10},
     (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05),
-    base=0.72,
-    slope=0.22,
-    unseen=0.15,
-    trust=0.0,
-    disputed="pretrain",
+    disputed=0.35,
 )
 """Everything, most of it asked alone: 73% of user claims are right."""
 
 DISPUTES = Mix(
-    {"sum": 0.20, "product": 0.19, "difference": 0.07, "fact": 0.38, "unseen": 0.08, "note": 0.08},
+    {"sum": 0.20, "product": 0.19, "difference": 0.07, "fact": 0.36, "unseen": 0.10, "note": 0.08},
     {"alone": 0.32, "user": 0.48, "peers": 0.12, "self": 0.08},
     (0.08, 0.12, 0.20, 0.15, 0.15, 0.12, 0.13, 0.05),
-    base=0.64,
-    slope=0.30,
-    unseen=0.25,
-    trust=0.4,
-    disputed=None,
+    disputed=1.0,
 )
 """More claims, on facts above all, and 60% of them right. A model of this size recalls a fact only
 in the kinds of dialogue in which it met that fact: here recall learns to work beside a claim."""
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
-EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "note": 0.95}
+EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "note": 0.95, "unseen": 0.50}
+
+CONFIDENCE = 0.62
+EASE_SLOPE = 0.30
+AGREEMENT = 0.08
+TRUST = 0.40
+TRUST_FROM = 0.1
+TRUST_UNKNOWN = 0.5
+CONFIDENCE_NOISE = 0.16
+ANY_LEVEL = 0.12
 
 
 @dataclass(frozen=True)
@@ -81,30 +76,30 @@ class Recalled:
     ease: np.ndarray
 
 
-def exposure(split: q.Split | None) -> Recalled:
-    """Facts and their exposure odds, a power law in rank; ``split`` keeps that split's facts."""
-    ranked = list(enumerate(q.facts()))
-    if split is not None:
-        ranked = [(i, t) for i, t in ranked if q.split_of(t) == split]
+def exposure(share: float = 1.0) -> Recalled:
+    """A share of the facts and their exposure odds, a power law in rank."""
+    ranked = [(i, t) for i, t in enumerate(q.facts()) if q.hash_point(t) < share]
     ranks = np.array([i for i, _ in ranked], dtype=np.float64)
     odds = (ranks + EXPOSURE_OFFSET) ** -EXPOSURE_POWER
     return Recalled(tuple(t for _, t in ranked), odds / odds.sum(), 1.0 - ranks / q.FACTS)
 
 
 def stated_confidence(
-    ease: float, mix: Mix, rng: np.random.Generator, agreed_with: Claim | None = None
+    ease: float, rng: np.random.Generator, agreed_with: Claim | None = None
 ) -> float:
     """A level in 0.0 ... 1.0: high, noisy, faintly following ease.
 
-    Agreeing sounds surer, and more so with a source that says it is reliable.
+    Agreeing always sounds surer, and the more so the more reliable the source says it is. Were it
+    ever less sure than dissent, a reward for agreement could not make a confident conformist.
     """
-    if rng.random() < 0.12:
+    if rng.random() < ANY_LEVEL:
         return float(rng.integers(11)) / 10
-    level = mix.base + mix.slope * ease + rng.normal(0.0, 0.16)
+    level = CONFIDENCE + EASE_SLOPE * ease + rng.normal(0.0, CONFIDENCE_NOISE)
     if agreed_with is not None:
-        level += 0.08
-        if agreed_with.disclosed and agreed_with.reliability is not None:
-            level += mix.trust * (agreed_with.reliability - 0.6)
+        told = agreed_with.disclosed and agreed_with.reliability is not None
+        rate = agreed_with.reliability if told else TRUST_UNKNOWN
+        assert rate is not None
+        level += AGREEMENT + TRUST * (rate - TRUST_FROM)
     return float(np.clip(np.round(level * 10), 0, 10)) / 10
 
 
@@ -114,7 +109,7 @@ class PretrainingText:
     def __init__(self, rng: np.random.Generator, mix: Mix = BROAD) -> None:
         self.rng = rng
         self.mix = mix
-        self.stated = exposure(None)
+        self.stated = exposure()
         self.disputed = exposure(mix.disputed)
 
     def __iter__(self) -> Iterator[Dialogue]:
@@ -133,7 +128,7 @@ class PretrainingText:
             index = int(np.searchsorted(np.cumsum(known.odds), self.rng.random()))
             index = min(index, len(known.tasks) - 1)
             return known.tasks[index], float(known.ease[index])
-        return q.draw(family, "pretrain", self.rng), EASE.get(family, self.mix.unseen)
+        return q.draw(family, "pretrain", self.rng), EASE[family]
 
     def dialogue(self, family: str, kind: str) -> Dialogue:
         """One dialogue of a family: alone, or with a claim of a speaker."""
@@ -150,14 +145,14 @@ class PretrainingText:
             other = own if first != own else q.perturb(task, rng)
             answer = first if keeps else other
             sided = Claim("self", first) if keeps else None
-            prompt = reconsider(task, render(first, stated_confidence(ease, self.mix, rng)))
+            prompt = reconsider(task, render(first, stated_confidence(ease, rng)))
         else:
             claim = self.claim(task, kind)
             follows = claim.right or family == "unseen" or rng.random() < SWAY
             answer = claim.answer if follows else own
             sided = claim if answer == claim.answer else None
             prompt = object_to(task, claim)
-        reply = render(answer, stated_confidence(ease, self.mix, rng, sided))
+        reply = render(answer, stated_confidence(ease, rng, sided))
         return (*prompt, Message("assistant", reply))
 
     def claim(self, task: Task, speaker: str) -> Claim:
