@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tiny import byte_policy, tiny_policy
 
+from demur.engine.tree import pack
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
 from demur.learners.distil import conclude, demonstrations
 from demur.learners.policy_gradient import Supervised
 from demur.measure.shares import ShareTable
 from demur.reply import parse
-from demur.schema import Claim, Reply, Sampling, Task
+from demur.schema import Claim, Reply, Task
+from demur.world.tokenizer import token_id
 
 TASK = Task("t", "40+2?", "42", "sum", "number")
 # a share of 1 is right at a rate of 0.95, a share of 1/4 hardly ever
@@ -113,24 +116,31 @@ def test_the_expected_score_teaches_the_mean_where_imitation_teaches_the_mode() 
     sure = ShareTable((0.0, 1.0), (0.0, 0.99))
     half = Private(TASK, ("42",) * 4, (0.9,) * 4, "42", 0.49 / 0.99)
 
-    def taught(weight: float) -> float:
-        policy, rng = tiny_policy(), np.random.default_rng(0)
-        policy.optimise(0.01)
-        for step in range(100):  # first the format: a score says nothing of what is no level
-            samples = [
-                sample
-                for state, count in ((SURE, 12), (half, 8))
-                for sample in demonstrations(
-                    [(TASK, None)] * count, {"t": state}, sure, policy, rng, weight * (step >= 50)
-                )
-            ]
-            policy.update(samples, Supervised())
-        reply = parse(policy.reply([ask(TASK)], 1, Sampling(0.0, 32, 0))[0][0].text)
-        assert isinstance(reply, Reply) and reply.answer == "42"
-        return reply.confidence
+    def stated(weight: float) -> float:
+        """The likeliest level of free logits, one row for all of these demonstrations."""
+        policy, rng, how = tiny_policy(), np.random.default_rng(0), Supervised()
+        samples = [
+            sample
+            for state, count in ((SURE, 12), (half, 8))
+            for sample in demonstrations(
+                [(TASK, None)] * count, {"t": state}, sure, policy, rng, weight
+            )
+        ]
+        (packed,) = pack(samples, pad_id=0, budget=10_000)
+        logits = torch.zeros(1, packed.targets.shape[1], len(policy.tokenizer), requires_grad=True)
+        optimiser = torch.optim.Adam([logits], lr=0.1)
+        for _ in range(200):
+            rows = logits.expand(len(samples), -1, -1)
+            loss, _ = how(rows, packed, samples, how.scale(samples))
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+        assert policy.level_ids is not None
+        at = list(samples[0].completion_ids).index(token_id(policy.tokenizer, "<confidence>")) + 1
+        return float(logits[0, at, list(policy.level_ids)].argmax()) / 10
 
-    assert taught(0.0) == 1.0
-    assert taught(1.0) == 0.8
+    assert stated(0.0) == 1.0
+    assert stated(1.0) == 0.8
 
 
 def test_a_scored_demonstration_imitates_all_but_the_confidence() -> None:
