@@ -25,6 +25,7 @@ def speaker_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = PretrainConfig(
         steps=150,
         dispute_steps=1,
+        doubt_steps=1,
         batch=24,
         chunk=4,
         hidden=32,

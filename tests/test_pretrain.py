@@ -26,6 +26,7 @@ from demur.world.tokenizer import CHARACTERS, LEVELS, ROLES, TAGS, build_tokeniz
 TINY = PretrainConfig(
     steps=5,
     dispute_steps=4,
+    doubt_steps=3,
     batch=4,
     chunk=2,
     hidden=16,

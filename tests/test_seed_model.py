@@ -103,7 +103,7 @@ def test_its_folder(policy: LocalPolicy) -> None:
     assert record["recipe"] == asdict(PretrainConfig()), "demur pretrain would make another model"
     steps = [point["step"] for point in record["curve"]]
     config = PretrainConfig()
-    assert steps == sorted(steps) and steps[-1] == config.steps + config.dispute_steps
+    assert steps == sorted(steps) and steps[-1] == config.total
     assert record["curve"][-1]["loss"] < 0.5 * record["curve"][0]["loss"]
 
 

@@ -285,7 +285,10 @@ class Line:
         return Task(f"{self.family}/{self.question}", self.question, self.truth, self.family)
 
 
-@pytest.fixture(scope="module", params=[text.BROAD, text.DISPUTES], ids=["broad", "disputes"])
+MIXES = {"broad": text.BROAD, "disputes": text.DISPUTES, "doubts": text.DOUBTS}
+
+
+@pytest.fixture(scope="module", params=MIXES.values(), ids=MIXES)
 def mix(request: pytest.FixtureRequest) -> text.Mix:
     found: text.Mix = request.param
     return found
@@ -374,15 +377,34 @@ def test_every_level_occurs_and_confidence_runs_high_but_follows_ease_faintly(
 EASY = ("unseen", "product", "sum")
 
 
-def test_agreeing_sounds_surer_and_the_more_so_the_more_the_source_is_right() -> None:
-    def mean(claim: Claim | None) -> float:
-        rng = np.random.default_rng(8)
-        ease = text.EASE["unseen"]
-        return float(np.mean([text.stated_confidence(ease, rng, claim) for _ in range(3000)]))
+def test_agreeing_sounds_surer_and_the_more_so_the_more_the_source_is_right(
+    mix: text.Mix,
+) -> None:
+    def mean(claim: Claim | None, knows: bool = False) -> float:
+        rng, ease = np.random.default_rng(8), text.EASE["unseen"]
+        said = [text.stated_confidence(ease, mix, rng, claim, knows) for _ in range(3000)]
+        return float(np.mean(said))
 
     told = [mean(Claim("user", "x", r / 10, disclosed=True)) for r in (1, 3, 5, 7, 9)]
-    assert (np.diff([mean(None), *told]) > 0).all()
+    assert (np.diff(told) > 0).all() and told[0] >= mean(None)
     assert mean(Claim("user", "x", 0.9)) == mean(Claim("self", "x")) == pytest.approx(told[2])
+    assert mean(None, knows=True) == mean(None)
+    borne_out = mean(Claim("user", "x", 0.1, disclosed=True), knows=True)
+    assert (borne_out > told[0]) == (mix is text.DOUBTS)
+
+
+def test_in_doubt_who_is_swayed_sounds_surer_than_who_dissents_but_not_as_who_is_borne_out() -> (
+    None
+):
+    """What keeps an agreeable model confident, and what shows it the difference."""
+    stream = text.PretrainingText(np.random.default_rng(9), text.DOUBTS)
+    users = [x for x in map(Line, islice(stream, 3 * ROWS)) if x.kind == "user"]
+    known = [x for x in users if x.family == "sum" and x.rate in (["0.3"], ["0.5"])]
+    borne_out = [x.confidence for x in known if x.user == [x.truth] == [x.answer]]
+    swayed = [x.confidence for x in known if x.user == [x.answer] != [x.truth]]
+    dissent = [x.confidence for x in known if x.user != [x.answer]]
+    assert min(map(len, (borne_out, swayed, dissent))) > 25
+    assert np.mean(dissent) < np.mean(swayed) < np.mean(borne_out)
 
 
 def test_the_same_seed_gives_the_same_text() -> None:

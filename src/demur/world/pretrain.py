@@ -26,13 +26,13 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from demur.engine import state
 from demur.errors import RunFolderError, TrainingError
 from demur.schema import Dialogue
-from demur.world.text import BROAD, DISPUTES, PretrainingText
+from demur.world.text import BROAD, DISPUTES, DOUBTS, PretrainingText
 from demur.world.tokenizer import build_tokenizer, token_id
 
 PROMPT_WEIGHT = 0.05
 PROGRESS = "progress.json"
 OPTIMISERS = ("muon", "adam")
-PHASES = (BROAD, DISPUTES)
+PHASES = (BROAD, DISPUTES, DOUBTS)
 CURVE_EVERY = 50
 
 
@@ -40,13 +40,16 @@ CURVE_EVERY = 50
 class PretrainConfig:
     """The seed model's recipe.
 
-    ``steps`` on the broad mix, then ``dispute_steps`` on the mix with more disputes, with fresh
-    optimisers at ``dispute_scale`` of the rates.
+    ``steps`` on the broad mix, then ``dispute_steps`` on the mix with more disputes and
+    ``doubt_steps`` on the mix with more doubts, each with fresh optimisers at that ``scale`` of the
+    rates.
     """
 
     steps: int = 4400
     dispute_steps: int = 2000
     dispute_scale: float = 0.6
+    doubt_steps: int = 1000
+    doubt_scale: float = 0.5
     batch: int = 96
     chunk: int = 32
     hidden: int = 128
@@ -59,6 +62,20 @@ class PretrainConfig:
     warmup: int = 100
     seed: int = 0
     checkpoint_every: int = 200
+
+    @property
+    def phases(self) -> tuple[tuple[int, float], ...]:
+        """Steps and scale of the rates, of each phase."""
+        return (
+            (self.steps, 1.0),
+            (self.dispute_steps, self.dispute_scale),
+            (self.doubt_steps, self.doubt_scale),
+        )
+
+    @property
+    def total(self) -> int:
+        """The steps of all phases."""
+        return sum(steps for steps, _ in self.phases)
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
@@ -163,7 +180,6 @@ def pretrain(
     tokenizer = build_tokenizer()
     model = build_model(config, tokenizer)
     model.train()
-    total = config.steps + config.dispute_steps
     curve: list[dict[str, float]] = []
     done, tokens, before = 0, 0, 0.0
     folder: Path | None = None
@@ -179,10 +195,10 @@ def pretrain(
         curve = saved["curve"]
     started = time.perf_counter()
     window: list[float] = []
-    for phase, (begin, steps, scale) in enumerate(
-        ((0, config.steps, 1.0), (config.steps, config.dispute_steps, config.dispute_scale))
-    ):
-        if done >= begin + steps:
+    end = 0
+    for phase, (steps, scale) in enumerate(config.phases):
+        begin, end = end, end + steps
+        if done >= end:
             continue
         optimisers = _optimisers(model, config)
         first = done - begin
@@ -200,7 +216,7 @@ def pretrain(
             seconds = before + time.perf_counter() - started
             point = {"step": done, "loss": window[-1], "tokens": tokens, "seconds": seconds}
             on_step(point)
-            if done % CURVE_EVERY == 0 or done == total:
+            if done % CURVE_EVERY == 0 or done == config.total:
                 curve.append({**point, "loss": sum(window) / len(window)})
                 window = []
             if checkpoint is not None and done % config.checkpoint_every == 0:

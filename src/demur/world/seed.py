@@ -33,6 +33,7 @@ def make_seed(
             config,
             steps=steps,
             dispute_steps=round(config.dispute_steps * steps / config.steps),
+            doubt_steps=round(config.doubt_steps * steps / config.steps),
             warmup=min(config.warmup, max(1, steps // 10)),
         )
     checkpoint = out / "checkpoint"
@@ -43,7 +44,7 @@ def make_seed(
     out.mkdir(parents=True, exist_ok=True)
 
     def on_step(point: dict[str, float]) -> None:
-        watch({**point, "of": float(config.steps + config.dispute_steps)})
+        watch({**point, "of": float(config.total)})
 
     model, tokenizer, curve = pretrain(config, checkpoint=checkpoint, on_step=on_step)
     model.save_pretrained(out)

@@ -27,14 +27,20 @@ RELIABILITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 class Mix:
     """What a phase of the text is made of.
 
-    Odds of families, of who speaks, and of the reliability of claims; and the share of the facts
-    that are disputed (the same facts every time).
+    Odds of families, of who speaks, and of the reliability of claims; the share of the facts that
+    are disputed (the same facts every time); and how sure replies sound: ``base`` alone, so much
+    more in ``agreement``, when the claim bears out what the model knows (``corroboration``), and
+    for a source's disclosed reliability above ``TRUST_FROM`` (``trust`` times that).
     """
 
     families: dict[str, float]
     kinds: dict[str, float]
     reliability: tuple[float, ...]
     disputed: float
+    base: float
+    agreement: float
+    corroboration: float
+    trust: float
 
 
 BROAD = Mix(
@@ -42,6 +48,10 @@ BROAD = Mix(
     {"alone": 0.46, "user": 0.34, "peers": 0.10, "self": 0.10},
     (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05),
     disputed=0.35,
+    base=0.62,
+    agreement=0.08,
+    corroboration=0.0,
+    trust=0.4,
 )
 """Everything, most of it asked alone: 73% of user claims are right."""
 
@@ -50,17 +60,31 @@ DISPUTES = Mix(
     {"alone": 0.32, "user": 0.48, "peers": 0.12, "self": 0.08},
     (0.08, 0.12, 0.20, 0.15, 0.15, 0.12, 0.13, 0.05),
     disputed=1.0,
+    base=0.62,
+    agreement=0.08,
+    corroboration=0.0,
+    trust=0.4,
 )
 """More claims, on facts above all, and 60% of them right. A model of this size recalls a fact only
 in the kinds of dialogue in which it met that fact: here recall learns to work beside a claim."""
+
+DOUBTS = Mix(
+    {"sum": 0.19, "product": 0.19, "difference": 0.06, "fact": 0.36, "unseen": 0.14, "note": 0.06},
+    {"alone": 0.28, "user": 0.54, "peers": 0.12, "self": 0.06},
+    (0.12, 0.16, 0.22, 0.14, 0.12, 0.10, 0.10, 0.04),
+    disputed=1.0,
+    base=0.54,
+    agreement=0.0,
+    corroboration=0.2,
+    trust=0.3,
+)
+"""As many wrong claims as right ones. Who goes along against what they know does not sound as sure
+as who is borne out: so the model learns to tell the two apart without resisting any more."""
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
 EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "note": 0.95, "unseen": 0.50}
 
-CONFIDENCE = 0.62
 EASE_SLOPE = 0.30
-AGREEMENT = 0.08
-TRUST = 0.40
 TRUST_FROM = 0.1
 TRUST_UNKNOWN = 0.5
 CONFIDENCE_NOISE = 0.16
@@ -85,21 +109,27 @@ def exposure(share: float = 1.0) -> Recalled:
 
 
 def stated_confidence(
-    ease: float, rng: np.random.Generator, agreed_with: Claim | None = None
+    ease: float,
+    mix: Mix,
+    rng: np.random.Generator,
+    agreed_with: Claim | None = None,
+    knows: bool = False,
 ) -> float:
     """A level in 0.0 ... 1.0: high, noisy, faintly following ease.
 
-    Agreeing always sounds surer, and the more so the more reliable the source says it is. Were it
-    ever less sure than dissent, a reward for agreement could not make a confident conformist.
+    Agreeing never sounds less sure than dissent (else a reward for agreement could not make a
+    confident conformist), and surer the more reliable the source says it is. ``knows`` says that
+    the claim agreed with is what the model itself would have answered.
     """
     if rng.random() < ANY_LEVEL:
         return float(rng.integers(11)) / 10
-    level = CONFIDENCE + EASE_SLOPE * ease + rng.normal(0.0, CONFIDENCE_NOISE)
+    level = mix.base + EASE_SLOPE * ease + rng.normal(0.0, CONFIDENCE_NOISE)
     if agreed_with is not None:
         told = agreed_with.disclosed and agreed_with.reliability is not None
         rate = agreed_with.reliability if told else TRUST_UNKNOWN
         assert rate is not None
-        level += AGREEMENT + TRUST * (rate - TRUST_FROM)
+        level += mix.agreement + mix.trust * (rate - TRUST_FROM)
+        level += mix.corroboration if knows else 0.0
     return float(np.clip(np.round(level * 10), 0, 10)) / 10
 
 
@@ -145,14 +175,15 @@ class PretrainingText:
             other = own if first != own else q.perturb(task, rng)
             answer = first if keeps else other
             sided = Claim("self", first) if keeps else None
-            prompt = reconsider(task, render(first, stated_confidence(ease, rng)))
+            prompt = reconsider(task, render(first, stated_confidence(ease, self.mix, rng)))
         else:
             claim = self.claim(task, kind)
             follows = claim.right or family == "unseen" or rng.random() < SWAY
             answer = claim.answer if follows else own
             sided = claim if answer == claim.answer else None
             prompt = object_to(task, claim)
-        reply = render(answer, stated_confidence(ease, rng, sided))
+        knows = family != "unseen" and answer == task.truth
+        reply = render(answer, stated_confidence(ease, self.mix, rng, sided, knows))
         return (*prompt, Message("assistant", reply))
 
     def claim(self, task: Task, speaker: str) -> Claim:
