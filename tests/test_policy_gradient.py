@@ -270,6 +270,8 @@ def test_supervised_is_weighted_cross_entropy() -> None:
         if score := scored[index].expected_score:
             stated = logits[n, score.position][list(score.level_ids)]
             term += score.weight * np.exp(log_softmax(stated)) @ np.array(score.losses)
+            every = np.exp(log_softmax(logits[n, score.position]))
+            term -= score.weight * np.log(every[list(score.level_ids)].sum())
     assert term > 0
     with_scores, _ = how(leaf, packed, scored, how.scale(scored))
     assert float(with_scores.detach()) == pytest.approx(wanted + term / len(scored), abs=1e-12)

@@ -137,7 +137,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("every", "killed_at", "goes_on_at"),
-    [(3, 5, 4), (3, 8, 7), (5, 7, 6)],  # in the first phase, in the second, on the edge between
+    # in the first phase, in the second, in the third, and on the edges between them
+    [(3, 5, 4), (3, 8, 7), (3, 11, 10), (5, 7, 6), (9, 11, 10)],
 )
 def test_a_killed_pretraining_resumes_to_the_same_weights(
     tmp_path: Path, every: int, killed_at: int, goes_on_at: int
@@ -145,7 +146,7 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(
     config = replace(TINY, checkpoint_every=every)
     model, _, curve = pretrain(config)
     whole = weights(model)
-    assert [point["step"] for point in curve] == [9]
+    assert [point["step"] for point in curve] == [12]
 
     def kill(point: dict[str, float]) -> None:
         if point["step"] == killed_at:
@@ -159,10 +160,10 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(
     (torn / "model.safetensors").write_bytes(b"half a file")
     taken: list[float] = []
     resumed, _, _ = pretrain(config, checkpoint=tmp_path, on_step=lambda p: taken.append(p["step"]))
-    assert taken == list(range(goes_on_at, 10))
+    assert taken == list(range(goes_on_at, 13))
     assert same_weights(weights(resumed), whole)
     if every == 3:
-        assert {p.name for p in tmp_path.iterdir()} == {"progress.json", "step-9"}
+        assert {p.name for p in tmp_path.iterdir()} == {"progress.json", "step-12"}
     other, _, _ = pretrain(replace(config, seed=1))
     assert not same_weights(weights(other), whole)
 
@@ -197,11 +198,11 @@ def test_the_seed_folder_is_whole_or_refused(
     out = tmp_path / "seed"
     with pytest.raises(Killed):
         make_seed(out, watch=stop)
-    assert seen[0]["of"] == 9.0
+    assert seen[0]["of"] == 12.0
     with pytest.raises(RunFolderError, match="unfinished model; go on with --resume"):
         make_seed(out)
     last = make_seed(out, resume=True, watch=seen.append)
-    assert last["step"] == 9 and last["tokens"] > 0
+    assert last["step"] == 12 and last["tokens"] > 0
     assert seen[4]["step"] == 4, "it went on from the checkpoint"
     assert not (out / "checkpoint").exists()
     model = AutoModelForCausalLM.from_pretrained(out)

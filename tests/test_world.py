@@ -86,13 +86,13 @@ def test_the_world_is_the_one_that_the_seed_model_was_made_in() -> None:
     assert hashlib.sha256(said.encode()).hexdigest() == WORLD_DIGEST
 
 
-WORLD_DIGEST = "cf72e97961acf3a856007036b200c33f89afc897ad3dbbf19e4aa2708afaa42b"
+WORLD_DIGEST = "424eb6c98997122617a9524c3d5b448f144e2bc8e5663eb0af515c400096f657"
 
 
 def test_a_split_is_a_hash_of_the_question() -> None:
     """The rule of the documentation, computed again; every question is in exactly one split."""
     edges = {
-        "fact": (0.0, 0.75, 0.80, 1.0),
+        "fact": (0.0, 0.65, 0.80, 1.0),
         "unseen": (0.70, 0.90, 0.92, 1.0),
     }
     counts: dict[str, Counter[str]] = {}

@@ -108,7 +108,8 @@ class Supervised:
 
     Averaged over the weights, so that 0 masks a token. Expected scores are added where samples have
     them: the level that they favour is the mean of the targets, where cross-entropy favours the
-    most frequent one.
+    most frequent one. As they say nothing of tokens that are no level, -log of the probability of
+    any level is added to each, at the same weight.
     """
 
     needs_reference: bool = False
@@ -133,7 +134,7 @@ class Supervised:
         weights = _padded([s.advantages for s in chosen], packed, logits.dtype)
         share = scale[packed.index].to(device=logits.device, dtype=logits.dtype)
         loss = -((picked * weights).sum(1) * share).sum()
-        term, extra = expected_scores(logits, chosen, len(samples))
+        term, extra = expected_scores(logits, chosen, len(samples), leaving=1.0)
         return loss + term, {"tokens": packed.valid.sum()} | extra
 
 
@@ -143,11 +144,13 @@ def expected_scores(
     total: int,
     entropy_floor: float = 0.0,
     floor_weight: float = 0.0,
+    leaving: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The expected scores of one micro-batch (the module's last formula), and sums to be logged.
 
     ``logits`` (N, L, V), already divided by the temperature, predict the completions of ``chosen``;
-    ``total`` is the number of samples of the whole batch.
+    ``total`` is the number of samples of the whole batch; ``leaving`` weighs -log of the
+    probability of any level at all.
     """
     scored = [(n, s.expected_score) for n, s in enumerate(chosen) if s.expected_score]
     if not scored:
@@ -157,11 +160,15 @@ def expected_scores(
     levels = torch.tensor([e.level_ids for _, e in scored if e], device=logits.device)
     losses = logits.new_tensor([e.losses for _, e in scored if e])  # (M, K)
     weight = logits.new_tensor([e.weight for _, e in scored if e])
-    log_pi = torch.log_softmax(logits[at, position].gather(1, levels), dim=-1)  # (M, K)
+    stated = logits[at, position]  # (M, V)
+    log_pi = torch.log_softmax(stated.gather(1, levels), dim=-1)  # (M, K)
     pi = log_pi.exp()
     expected = (pi * losses).sum(1)
     term = (weight * expected).sum() / total
     entropy = -(pi * log_pi).sum(1)
+    if leaving > 0:
+        mass = stated.gather(1, levels).logsumexp(1) - stated.logsumexp(1)
+        term = term - leaving * (weight * mass).sum() / total
     if entropy_floor > 0:
         short = torch.relu(entropy_floor - entropy)
         term = term + floor_weight * short.sum() / total

@@ -48,8 +48,8 @@ class PretrainConfig:
     steps: int = 4400
     dispute_steps: int = 2000
     dispute_scale: float = 0.6
-    doubt_steps: int = 1000
-    doubt_scale: float = 0.5
+    doubt_steps: int = 2600
+    doubt_scale: float = 0.6
     batch: int = 96
     chunk: int = 32
     hidden: int = 128

@@ -69,9 +69,9 @@ DISPUTES = Mix(
 in the kinds of dialogue in which it met that fact: here recall learns to work beside a claim."""
 
 DOUBTS = Mix(
-    {"sum": 0.19, "product": 0.19, "difference": 0.06, "fact": 0.36, "unseen": 0.14, "note": 0.06},
-    {"alone": 0.28, "user": 0.54, "peers": 0.12, "self": 0.06},
-    (0.12, 0.16, 0.22, 0.14, 0.12, 0.10, 0.10, 0.04),
+    {"sum": 0.14, "product": 0.15, "difference": 0.05, "fact": 0.46, "unseen": 0.15, "note": 0.05},
+    {"alone": 0.20, "user": 0.62, "peers": 0.13, "self": 0.05},
+    (0.17, 0.18, 0.21, 0.13, 0.11, 0.09, 0.08, 0.03),
     disputed=1.0,
     base=0.54,
     agreement=0.0,
