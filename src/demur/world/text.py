@@ -37,10 +37,10 @@ class Mix:
     kinds: dict[str, float]
     reliability: tuple[float, ...]
     disputed: float
-    base: float
-    agreement: float
-    corroboration: float
-    trust: float
+    base: float = 0.62
+    agreement: float = 0.08
+    corroboration: float = 0.0
+    trust: float = 0.4
 
 
 BROAD = Mix(
@@ -48,10 +48,6 @@ BROAD = Mix(
     {"alone": 0.46, "user": 0.34, "peers": 0.10, "self": 0.10},
     (0.03, 0.05, 0.12, 0.15, 0.20, 0.20, 0.20, 0.05),
     disputed=0.35,
-    base=0.62,
-    agreement=0.08,
-    corroboration=0.0,
-    trust=0.4,
 )
 """Everything, most of it asked alone: 73% of user claims are right."""
 
@@ -60,10 +56,6 @@ DISPUTES = Mix(
     {"alone": 0.32, "user": 0.48, "peers": 0.12, "self": 0.08},
     (0.08, 0.12, 0.20, 0.15, 0.15, 0.12, 0.13, 0.05),
     disputed=1.0,
-    base=0.62,
-    agreement=0.08,
-    corroboration=0.0,
-    trust=0.4,
 )
 """More claims, on facts above all, and 60% of them right. A model of this size recalls a fact only
 in the kinds of dialogue in which it met that fact: here recall learns to work beside a claim."""
@@ -80,6 +72,7 @@ DOUBTS = Mix(
 )
 """As many wrong claims as right ones. Who goes along against what they know does not sound as sure
 as who is borne out: so the model learns to tell the two apart without resisting any more."""
+
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
 EASE = {"sum": 0.95, "product": 0.70, "difference": 0.85, "note": 0.95, "unseen": 0.50}
