@@ -98,6 +98,26 @@ def test_demonstrations_state_the_conclusion_in_the_policys_tokens() -> None:
         assert set(sample.advantages) == {1.0}
 
 
+def test_a_thought_says_what_most_private_samples_say_or_nothing() -> None:
+    policy = tiny_policy()
+    unsure = Task("u", "40+3?", "43", "sum", "number")
+    book = {"t": SURE, "u": Private(unsure, ("42", "43"), (0.9,) * 2, "42", 0.5)}
+    draws = [(TASK, claim("41", 1.0)), (unsure, None)]
+
+    def thoughts(least: float | None) -> list[str | None]:
+        samples = demonstrations(
+            draws, book, SHARES, policy, np.random.default_rng(0), thought_from=least
+        )
+        replies = [parse(policy.tokenizer.decode(s.completion_ids[:-1])) for s in samples]
+        assert all(isinstance(reply, Reply) for reply in replies)
+        assert replies[0].answer == "41", "the thought is the policy's own, the answer need not be"
+        return [reply.thought for reply in replies]
+
+    assert thoughts(None) == [None, None]
+    assert thoughts(0.5) == ["42", "42"]
+    assert thoughts(0.6) == ["42", ""]
+
+
 def test_stated_levels_are_right_on_average() -> None:
     policy, rng = tiny_policy(), np.random.default_rng(0)
     table = ShareTable((0.0, 1.0), (0.83, 0.83))

@@ -269,6 +269,7 @@ class Line:
         self.question, said = found[1], found[2]
         self.family, self.truth = family_of(self.question), truth_of(self.question)
         self.answer, self.confidence = reply.answer, reply.confidence
+        self.thought = reply.thought
         self.user = re.findall(r" I say ([^.]+)\.", said)
         self.votes = re.findall(r" ([A-Z][a-z]+) says ([^.]+)\.", said)
         self.rate = re.findall(r" (?:I am|Each is) right (\d\.\d)\.", said)
@@ -360,6 +361,18 @@ def test_replies_alone_are_right_and_a_re_ask_is_mostly_withstood(lines: list[Li
     for kept, first_right in ((0.8, True), (0.5, False)):
         some = [x for x in again if (x.earlier == x.truth) is first_right]
         assert near(sum(x.answer == x.earlier for x in some) / len(some), kept, len(some))
+
+
+def test_a_thought_is_what_is_known_whatever_is_answered(
+    lines: list[Line], mix: text.Mix
+) -> None:
+    thoughts = [x for x in lines if x.thought is not None]
+    assert near(len(thoughts) / len(lines), mix.thinks, len(lines))
+    assert all(x.thought == ("" if x.family == "unseen" else x.truth) for x in thoughts)
+    if mix.thinks:
+        assert any(x.thought == x.truth != x.answer for x in thoughts)
+        assert {x.family for x in thoughts} == set(q.FAMILIES)
+        assert {x.kind for x in thoughts} == {"alone", "user", "peers", "self"}
 
 
 def test_every_level_occurs_and_confidence_runs_high_but_follows_ease_faintly(

@@ -52,7 +52,15 @@ def distil(
 
     def take(step: int, rng: np.random.Generator) -> Stats:
         draws = source.draw(stage.batch, rng, alone=stage.alone_share)
-        samples = demonstrations(draws, source.private, shares, policy, rng, stage.expected_score)
+        samples = demonstrations(
+            draws,
+            source.private,
+            shares,
+            policy,
+            rng,
+            score_weight=stage.expected_score,
+            thought_from=stage.thought_from,
+        )
         at.budget = before
         return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
 

@@ -62,7 +62,7 @@ ARMS = (
 QUICK_ARMS = ("majority", "demur")
 QUICK_STEPS: dict[str, tuple[str, ...]] = {
     "majority": ("stages.0.steps=90", "stages.0.learning_rate=5e-4"),
-    "demur": ("stages.0.steps=100", "stages.1.steps=145"),
+    "demur": ("stages.0.steps=100", "stages.1.steps=100"),
 }
 QUICK_POOL = "tasks.pool=1000"
 EVALUATION = "evaluation.json"

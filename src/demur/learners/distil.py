@@ -55,6 +55,7 @@ def demonstrations(
     voice: Voice,
     rng: np.random.Generator,
     score_weight: float = 0.0,
+    thought_from: float | None = None,
 ) -> list[Sample]:
     """One supervised sample a draw: the prompt, and the deliberated reply at its level.
 
@@ -62,6 +63,10 @@ def demonstrations(
     confidences are right on average. With ``score_weight`` (and a vocabulary whose levels are
     single tokens) the confidence is taught by its expected Brier loss instead, for the probability
     itself: replies that look alike then state their mean, and not the level most often seen.
+
+    Given ``thought_from``, a reply opens with what the policy itself thinks: its modal answer if at
+    least that share of the private samples gave it, else an empty thought. What is known or not
+    then stands in the text, where the answer and the confidence after it can be read off.
     """
     samples: list[Sample] = []
     level_ids = voice.level_ids
@@ -72,7 +77,11 @@ def demonstrations(
         answer, probability = concluded
         tenths = np.clip(probability, 0.0, 1.0) * 10
         level = (np.floor(tenths) + (rng.random() < tenths % 1)) / 10
-        text = render(answer, float(level))
+        thought = None
+        if thought_from is not None:
+            own = private[task.id]
+            thought = own.modal if own.modal and own.share >= thought_from else ""
+        text = render(answer, float(level), thought)
         prompt_ids, completion_ids = voice.encode(
             ask(task) if claim is None else object_to(task, claim), text
         )

@@ -30,7 +30,9 @@ class Mix:
     Odds of families, of who speaks, and of the reliability of claims; the share of the facts that
     are disputed (the same facts every time); and how sure replies sound: ``base`` alone, so much
     more in ``agreement``, when the claim bears out what the model knows (``corroboration``), and
-    for a source's disclosed reliability above ``TRUST_FROM`` (``trust`` times that).
+    for a source's disclosed reliability above ``TRUST_FROM`` (``trust`` times that). In ``thinks``
+    of the replies a thought first says what the model itself would answer, and nothing where it
+    has never met the subject: whatever then is answered.
     """
 
     families: dict[str, float]
@@ -41,6 +43,7 @@ class Mix:
     agreement: float = 0.08
     corroboration: float = 0.0
     trust: float = 0.4
+    thinks: float = 0.0
 
 
 BROAD = Mix(
@@ -69,6 +72,7 @@ DOUBTS = Mix(
     agreement=0.0,
     corroboration=0.2,
     trust=0.3,
+    thinks=0.25,
 )
 """As many wrong claims as right ones. Who goes along against what they know does not sound as sure
 as who is borne out: so the model learns to tell the two apart without resisting any more."""
@@ -176,7 +180,10 @@ class PretrainingText:
             sided = claim if answer == claim.answer else None
             prompt = object_to(task, claim)
         knows = family != "unseen" and answer == task.truth
-        reply = render(answer, stated_confidence(ease, self.mix, rng, sided, knows))
+        level = stated_confidence(ease, self.mix, rng, sided, knows)
+        thinks = self.mix.thinks > 0 and rng.random() < self.mix.thinks
+        thought = ("" if family == "unseen" else task.truth) if thinks else None
+        reply = render(answer, level, thought)
         return (*prompt, Message("assistant", reply))
 
     def claim(self, task: Task, speaker: str) -> Claim:
