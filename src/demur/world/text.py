@@ -75,7 +75,8 @@ DOUBTS = Mix(
     thinks=0.25,
 )
 """As many wrong claims as right ones. Who goes along against what they know does not sound as sure
-as who is borne out: so the model learns to tell the two apart without resisting any more."""
+as who is borne out, and a thought may say what they know: so the model learns to tell the two
+apart without resisting any more."""
 
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
