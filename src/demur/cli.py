@@ -6,6 +6,7 @@
     demur report      run folders -> one HTML page
     demur recipes     what can be trained, or one recipe in full
     demur pretrain    the seed model, from nothing
+    demur bench       the engine against what people use, side by side
 
 Exit codes: 0; 2 for a mistake that the message says how to mend; 130 after Ctrl-C.
 """
@@ -297,7 +298,7 @@ def pretrain(
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the seed model from the embedded world's text: about 20 minutes on 2 cores.
+    """Make the seed model from the embedded world's text: about 40 minutes on 2 cores.
 
     [dim]demur pretrain --out my-seed[/dim]
     [dim]demur pretrain --out my-seed --resume[/dim]
@@ -321,6 +322,50 @@ def pretrain(
     for key, value in card.items():
         console.out.print(f"{key:34} {value:.3f}", highlight=False)
     console.out.print(f"Model:  {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def bench(
+    out: Out,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure", help="sampling, update, share or memory; repeatable. Default: all."
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option("--size", help="1M or 9M; repeatable. Default: both.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Timed runs a side, of which the median counts.", min=1)
+    ] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The first case of each measure at 1M only: seconds.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the engine beside what people use, on random weights: about 10 minutes on 2 cores.
+
+    Both sides run in turn in one process on the same model, prompts and lengths; a ratio above 1
+    says that demur is better. Let nothing else run meanwhile.
+
+    [dim]demur bench --out bench[/dim]
+    [dim]demur bench --measure update --size 9M --out bench-update[/dim]
+    """
+    from demur import console
+    from demur.bench import run_bench, write_bench
+
+    _threads()
+    with console.bar(quiet=quiet) as progress:
+        task = progress.add_task("bench", total=None, note="")
+
+        def watch(done: int, total: int, note: str) -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        found = run_bench(measure, size, repeats=repeats, quick=quick, watch=watch)
+    path = write_bench(out, found)
+    console.out.print(console.bench_table(found["rows"]))
+    console.out.print(f"Figures: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(folders: list[Path], out: Path | None) -> Path:

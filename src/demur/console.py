@@ -104,6 +104,24 @@ def bar(*, quiet: bool = False) -> Progress:
     )
 
 
+def bench_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Both sides of every row of a bench, and their ratio."""
+    table = Table(header_style="bold")
+    for name in ("measure", "case", "params", "against"):
+        table.add_column(name, no_wrap=name != "against")
+    for name in ("demur", "other", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    for row in rows:
+        size = f"{row['params'] / 1e6:.1f}M"
+        figures = (number(row[side]) for side in ("ours", "theirs"))
+        ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        table.add_row(
+            row["measure"], row["case"], size, row["against"], *figures, ratio, row["unit"]
+        )
+    return table
+
+
 @contextmanager
 def spinner(text: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Show that something is going on; gives the function that says what."""
