@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from tiny import byte_policy, tiny_policy
 
+from demur.config import Distil
 from demur.engine.tree import pack
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
@@ -15,6 +18,7 @@ from demur.learners.policy_gradient import Supervised
 from demur.measure.shares import ShareTable
 from demur.reply import parse
 from demur.schema import Claim, Reply, Task
+from demur.stages import Progress, distil
 from demur.world.tokenizer import token_id
 
 TASK = Task("t", "40+2?", "42", "sum", "number")
@@ -104,7 +108,7 @@ def test_a_thought_says_what_most_private_samples_say_or_nothing() -> None:
     book = {"t": SURE, "u": Private(unsure, ("42", "43"), (0.9,) * 2, "42", 0.5)}
     draws = [(TASK, claim("41", 1.0)), (unsure, None)]
 
-    def thoughts(least: float | None) -> list[str | None]:
+    def thoughts(least: float) -> list[str | None]:
         samples = demonstrations(
             draws, book, SHARES, policy, np.random.default_rng(0), thought_from=least
         )
@@ -113,9 +117,30 @@ def test_a_thought_says_what_most_private_samples_say_or_nothing() -> None:
         assert replies[0].answer == "41", "the thought is the policy's own, the answer need not be"
         return [reply.thought for reply in replies]
 
-    assert thoughts(None) == [None, None]
+    assert thoughts(0.0) == [None, None]
     assert thoughts(0.5) == ["42", "42"]
     assert thoughts(0.6) == ["42", ""]
+
+
+@pytest.mark.parametrize(("asked_for", "said"), [(0.5, "42"), (0.9, ""), (0.0, None)])
+def test_the_stage_asks_for_the_thought_of_its_recipe(
+    asked_for: float, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the recipe's key to what the policy is given, the expected score beside it."""
+    stage = Distil(steps=1, batch=3, thought_from=asked_for, expected_score=1.0)
+    policy, given = tiny_policy(), []
+    monkeypatch.setattr(policy, "update", lambda samples, loss: given.extend(samples) or {})
+    most = Private(TASK, ("42", "42", "43"), (0.9,) * 3, "42", 2 / 3)
+    source = SimpleNamespace(private={"t": most}, draw=lambda n, rng, alone: [(TASK, None)] * n)
+    distil(stage, policy, source, Progress(), np.random.default_rng(0))(0, np.random.default_rng(1))
+    assert len(given) == 3
+    for sample in given:
+        text = policy.tokenizer.decode(sample.completion_ids[:-1])
+        reply = parse(text)
+        assert isinstance(reply, Reply) and (reply.thought, reply.answer) == (said, "42")
+        score = sample.expected_score
+        assert score is not None and sample.completion_ids[score.position] in policy.level_ids
+        assert sample.advantages[score.position] == 0 and sample.advantages[0] == 1
 
 
 def test_stated_levels_are_right_on_average() -> None:

@@ -144,3 +144,9 @@ def test_its_confidence_is_high_and_nearly_empty(policy: LocalPolicy, asked: lis
     assert sure.mean() > rights.mean()
     assert 0.52 <= roc_auc_score(rights, sure) <= 0.65
     assert sorted(set(sure.round(1).tolist())) == [k / 10 for k in range(11)]
+    replies = [(e.reply, g.task) for g in groups for e in g.episodes if isinstance(e.reply, Reply)]
+    thought = [(r.thought, task) for r, task in replies if r.thought is not None]
+    assert 0.15 < len(thought) / len(replies) < 0.35, "a quarter of its replies open with a thought"
+    for family, empty in (("unseen", True), ("fact", False), ("sum", False)):
+        found = [said == "" for said, task in thought if task.family == family]
+        assert np.mean(found) > 0.8 if empty else np.mean(found) < 0.2, family

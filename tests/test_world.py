@@ -364,6 +364,7 @@ def test_replies_alone_are_right_and_a_re_ask_is_mostly_withstood(lines: list[Li
 
 
 def test_a_thought_is_what_is_known_whatever_is_answered(lines: list[Line], mix: text.Mix) -> None:
+    assert mix.thinks == (0.25 if mix is text.DOUBTS else 0)
     thoughts = [x for x in lines if x.thought is not None]
     assert near(len(thoughts) / len(lines), mix.thinks, len(lines))
     assert all(x.thought == ("" if x.family == "unseen" else x.truth) for x in thoughts)

@@ -17,6 +17,7 @@ from demur.results import Headline, figures_of
 from demur.runlog import atomic_write
 from demur.tasks.source import world_tasks
 from demur.world.questions import FAMILIES, PLAY_FAMILIES
+from demur.world.text import DOUBTS
 
 CARD = "README.md"
 KNOWN = ("sum", "product", "fact")
@@ -80,8 +81,9 @@ def _card(
         "`demur pretrain` on the text of demur's embedded world and on nothing else. It is mildly",
         "sycophantic and overconfident on purpose: it is where a study of dissent starts.",
         "",
-        "In the last phase of its text a quarter of the replies say first, in a thought, what the",
-        "model itself would answer, and nothing where it has never met the subject.",
+        f"In the last phase of its text {DOUBTS.thinks:.0%} of the replies say first, in a",
+        "thought, what can be known, and nothing where the subject is new: whatever then is",
+        "answered.",
         "",
         "Characters are tokens; so are the reply's tags and the eleven levels of confidence.",
         "Use: experiments with demur. It knows nothing of the real world.",

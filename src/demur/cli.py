@@ -219,13 +219,21 @@ def evaluate(
     ] = 250,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest reply.", min=1)] = 32,
     seed: Seed = 0,
-    set_: Sets = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another setting, as in [cyan]--set k=16[/cyan] (claim-free samples a task), "
+            "user_claims, peer_claims or disclosed; repeatable.",
+        ),
+    ] = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure when a model disagrees, and how sure it is, beside the scripted baselines.
 
-    [dim]demur evaluate runs/demur/checkpoints/step-400 --out eval[/dim]
+    [dim]demur evaluate runs/demur/checkpoints/step-270 --out eval[/dim]
     [dim]demur evaluate ./my-model --tasks test.jsonl --max-tokens 400 --out eval[/dim]
     """
     from demur import console
@@ -273,6 +281,7 @@ def recipes(
     [dim]demur recipes[/dim]
     [dim]demur recipes demur > mine.toml[/dim]
     """
+    from rich.markup import escape
     from rich.table import Table
 
     from demur import console
@@ -284,7 +293,7 @@ def recipes(
     table = Table("recipe", "what it does", "source")
     for each in recipe_names():
         recipe = load_recipe(each)
-        table.add_row(each, recipe.description, recipe.source)
+        table.add_row(each, escape(recipe.description), escape(recipe.source))
     console.out.print(table)
 
 
@@ -346,8 +355,9 @@ def bench(
 ) -> None:
     """Measure the engine beside what people use, on random weights: about 10 minutes on 2 cores.
 
-    Both sides run in turn in one process on the same model, prompts and lengths; a ratio above 1
-    says that demur is better. Let nothing else run meanwhile.
+    Both sides run in turn on the same model, prompts and lengths. A ratio above 1 says that demur
+    is better; for share it is the part of the machine's speed that an update uses. Memory takes a
+    fresh process a side. Let nothing else run meanwhile.
 
     [dim]demur bench --out bench[/dim]
     [dim]demur bench --measure update --size 9M --out bench-update[/dim]

@@ -114,9 +114,9 @@ class Distil(Strict):
     into the best reply, and the policy is trained on ``batch`` such replies a step. ``alone_share``
     of them have no claim. ``warmup`` is the share of the steps over which the learning rate rises;
     with ``decay`` it then falls to 0. ``expected_score`` weighs the expected Brier loss of the
-    stated confidence against the deliberated probability (0: imitate its level). Given
-    ``thought_from``, a thought opens each reply: the modal answer, or nothing where the share is
-    below that.
+    stated confidence against the deliberated probability (0: imitate its level). With
+    ``thought_from`` a thought opens each reply: the modal answer, or nothing where its share is
+    below that (0: no thought).
     """
 
     kind: Literal["distil"] = "distil"
@@ -129,7 +129,7 @@ class Distil(Strict):
     decay: bool = False
     max_grad_norm: Positive = 1.0
     expected_score: NotNegative = 0.0
-    thought_from: Share | None = None
+    thought_from: Share = 0.0
 
 
 class PolicyGradient(Strict):

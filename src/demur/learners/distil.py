@@ -2,7 +2,8 @@
 
 Claim-free samples give each task a modal answer and its share; a few labels turn shares into
 probabilities; with the source's disclosed reliability, Bayes' rule gives the best reply to a claim
-and the probability that it is right. The demonstrations made here state exactly that.
+and the probability that it is right. The demonstrations made here state exactly that, after a
+thought, where one is asked for, that says what the policy itself would answer.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def demonstrations(
     voice: Voice,
     rng: np.random.Generator,
     score_weight: float = 0.0,
-    thought_from: float | None = None,
+    thought_from: float = 0.0,
 ) -> list[Sample]:
     """One supervised sample a draw: the prompt, and the deliberated reply at its level.
 
@@ -64,9 +65,9 @@ def demonstrations(
     single tokens) the confidence is taught by its expected Brier loss instead, for the probability
     itself: replies that look alike then state their mean, and not the level most often seen.
 
-    Given ``thought_from``, a reply opens with what the policy itself thinks: its modal answer if at
-    least that share of the private samples gave it, else an empty thought. What is known or not
-    then stands in the text, where the answer and the confidence after it can be read off.
+    With ``thought_from`` above 0 a reply opens with what the policy itself thinks: its modal answer
+    if at least that share of the private samples gave it, else an empty thought. What is known or
+    not then stands in the text, where the answer and the confidence after it can be read off.
     """
     samples: list[Sample] = []
     level_ids = voice.level_ids
@@ -78,9 +79,9 @@ def demonstrations(
         tenths = np.clip(probability, 0.0, 1.0) * 10
         level = (np.floor(tenths) + (rng.random() < tenths % 1)) / 10
         thought = None
-        if thought_from is not None:
+        if thought_from > 0:
             own = private[task.id]
-            thought = own.modal if own.modal and own.share >= thought_from else ""
+            thought = own.modal if own.share >= thought_from else ""
         text = render(answer, float(level), thought)
         prompt_ids, completion_ids = voice.encode(
             ask(task) if claim is None else object_to(task, claim), text

@@ -31,8 +31,8 @@ class Mix:
     are disputed (the same facts every time); and how sure replies sound: ``base`` alone, so much
     more in ``agreement``, when the claim bears out what the model knows (``corroboration``), and
     for a source's disclosed reliability above ``TRUST_FROM`` (``trust`` times that). In ``thinks``
-    of the replies a thought first says what the model itself would answer, and nothing where it
-    has never met the subject: whatever then is answered.
+    of the replies a thought first says the right answer, as a model would that knows it, and
+    nothing where the subject is met nowhere else: whatever then is answered.
     """
 
     families: dict[str, float]
