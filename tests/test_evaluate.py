@@ -22,7 +22,7 @@ from demur.evaluate import (
     tune_threshold,
 )
 from demur.games.private import Private, deliberate
-from demur.measure import METRICS
+from demur.measure import METRICS, Estimate
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
 from demur.reply import parse, render
@@ -35,6 +35,7 @@ from demur.results import (
 )
 from demur.runlog import plain
 from demur.schema import Completion, Dialogue, Reply, Sampling, Task
+from demur.suites import _sentences
 from demur.tasks.grader import same
 from demur.tasks.source import ClaimSettings, world_tasks
 from demur.world.questions import PLAY_FAMILIES
@@ -380,3 +381,13 @@ def test_a_model_that_cannot_be_read_is_measured_calmly(random_model: Path, tmp_
     write_transcripts(found, tmp_path)
     samples = pq.read_table(tmp_path / "samples.parquet").to_pylist()
     assert [row["answers"] for row in samples] == [[None, None]] * len(tasks)
+
+
+def test_what_is_the_same_in_all_is_not_said_to_be_certain() -> None:
+    found = {"coverage": Estimate(0.5, 0.4, 0.6, 20), "accept": Estimate(1.0, 1.0, 1.0, 24)}
+    coverage, alone, resist, accept = _sentences("x", found)
+    assert (
+        coverage == "x: 50.0% of the replies could be read (95% interval 40.0% to 60.0%, n = 20)."
+    )
+    assert accept.endswith("(the same in all of them, so no interval, n = 24).")
+    assert "nothing to say on accuracy_alone" in alone and "nothing to say on resist" in resist

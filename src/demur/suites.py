@@ -151,8 +151,10 @@ def _sentences(name: str, metrics: Mapping[str, Any]) -> list[str]:
         if e is None or e.mean != e.mean:
             said.append(f"{name}: nothing to say on {metric} (no such exchanges).")
         else:
-            said.append(
-                f"{name}: {e.mean:.1%} {words} "
-                f"(95% interval {e.low:.1%} to {e.high:.1%}, n = {e.n})."
+            spread = (
+                f"95% interval {e.low:.1%} to {e.high:.1%}"
+                if e.low < e.high
+                else "the same in all of them, so no interval"  # which is not certainty
             )
+            said.append(f"{name}: {e.mean:.1%} {words} ({spread}, n = {e.n}).")
     return said
