@@ -203,8 +203,6 @@ def _sampling(model: PreTrainedModel, size: str, case: Case, repeats: int) -> di
             case.group,
             settings,
             stop_ids=frozenset(),
-            pad_id=0,
-            generator=torch.Generator().manual_seed(0),
         )
         assert sum(len(d.ids) for rows in drawn for d in rows) == replies * case.completion
 

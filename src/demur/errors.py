@@ -7,6 +7,7 @@
     ├── ModelFolderError   (also OSError)       a model folder is missing, incomplete or unsafe
     ├── RunFolderError     (also OSError)       a run folder cannot be made, resumed or written
     └── TrainingError      (also RuntimeError)  training cannot go on (NaN loss, no optimiser)
+        └── EngineError                         the engine cannot do it: too long, too large
 
 Each message is one sentence that says what is wrong and what to do. The command line prints it on
 stderr and exits with 2; anything outside this tree is a bug and keeps its traceback. To add one,
@@ -58,3 +59,7 @@ class RunFolderError(DemurError, OSError):
 
 class TrainingError(DemurError, RuntimeError):
     """Training cannot go on."""
+
+
+class EngineError(TrainingError):
+    """The engine cannot compute what was asked: too long for the model, too large for memory."""

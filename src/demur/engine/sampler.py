@@ -1,23 +1,28 @@
-"""Sampling: read each prompt once, branch its cache to the group, let finished rows leave.
+"""Sampling: read each prompt once, branch to its rows, let finished rows leave.
 
 Sampling is by temperature alone (no top-k, no top-p), and the log-probability of every token under
 that same distribution is kept, so importance ratios against it are unbiased. Temperature 0 is
 greedy decoding; its log-probabilities are those of temperature 1.
+
+Every row has random numbers of its own, so what it draws does not depend on which rows stand beside
+it: batches are cut to a token budget, and cutting them otherwise gives the same replies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from demur.errors import TrainingError
+from demur.engine.decode import Decoder, RowsDecoder, TreeDecoder
+from demur.engine.history import History
+from demur.errors import EngineError, TrainingError
 from demur.schema import Sampling
 
-TOKEN_BUDGET = 48_000  # tokens of KV cache (prompt and completion, all rows) held at once
+TOKEN_BUDGET = 48_000  # tokens of KV cache (prompts once, every row's completion) held at once
 
 
 @dataclass
@@ -29,17 +34,7 @@ class Drawn:
     stopped: bool = False
 
 
-def _batches(lengths: Sequence[int], n: int, extra: int, budget: int) -> list[list[int]]:
-    """Indices of prompts of similar length whose branched rows fit the budget."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    batches: list[list[int]] = []
-    for index in order:
-        cost = (lengths[index] + extra) * n
-        if batches and (len(batches[-1]) + 1) * cost <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+Batch = list[tuple[tuple[int, ...], list[int]]]  # prompts, each with the rows that it has here
 
 
 @torch.inference_mode()
@@ -50,104 +45,110 @@ def sample(
     sampling: Sampling,
     *,
     stop_ids: frozenset[int],
-    pad_id: int,
-    generator: torch.Generator,
+    shared: bool = True,
     budget: int = TOKEN_BUDGET,
+    history: History | None = None,
 ) -> list[list[Drawn]]:
     """Draw ``n`` completions for each prompt (token ids), in the order of the prompts.
 
-    Raises ``TrainingError`` where the model gives NaN instead of logits.
+    With ``shared`` False every row has a cache of its own. ``history`` is read and added to.
+    Raises ``EngineError`` where the budget cannot hold one row, and ``TrainingError`` where the
+    model gives NaN instead of logits.
     """
-    distinct: dict[tuple[int, ...], list[int]] = {}
+    owners: dict[tuple[int, ...], list[int]] = {}
     for index, prompt in enumerate(prompts):
-        distinct.setdefault(tuple(prompt), []).append(index)
-    results: list[list[Drawn]] = [[] for _ in prompts]
-    # prompts that appear equally often are branched together
-    by_count: dict[int, list[tuple[int, ...]]] = {}
-    for prompt_ids, owners in distinct.items():
-        by_count.setdefault(len(owners), []).append(prompt_ids)
-    for count, group in by_count.items():
-        branch = n * count
-        for batch in _batches([len(p) for p in group], branch, sampling.max_tokens, budget):
-            chosen = [group[i] for i in batch]
-            rows = _decode(model, chosen, branch, sampling, stop_ids, pad_id, generator)
-            for i, prompt_ids in enumerate(chosen):
-                for j, owner in enumerate(distinct[prompt_ids]):
-                    start = i * branch + j * n
-                    results[owner] = rows[start : start + n]
-    return results
+        owners.setdefault(tuple(prompt), []).append(index)
+    wanted = [(p, [i * n + j for i in at for j in range(n)]) for p, at in owners.items()]
+    random = torch.Generator().manual_seed(sampling.seed)
+    uniform = torch.rand(
+        (len(prompts) * n, sampling.max_tokens), generator=random, dtype=torch.float64
+    )
+    rows = [Drawn() for _ in range(len(prompts) * n)]
+    for batch in _batches(wanted, sampling.max_tokens, budget, shared):
+        names = [p for p, _ in batch]
+        counts = [len(at) for _, at in batch]
+        decoder: Decoder
+        if shared:
+            decoder = TreeDecoder(model, names, counts, sampling.max_tokens, history)
+        else:
+            decoder = RowsDecoder(model, names, counts)
+        chosen = [i for _, at in batch for i in at]
+        mine = [rows[i] for i in chosen]
+        _write(decoder, mine, counts, uniform[chosen], sampling, stop_ids, model.device)
+        if isinstance(decoder, TreeDecoder) and history is not None:
+            history.add(decoder.remember([row.ids for row in mine]))
+    return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
 
 
-def _decode(
-    model: PreTrainedModel,
-    prompts: Sequence[tuple[int, ...]],
-    branch: int,
+def _batches(wanted: Batch, extra: int, budget: int, shared: bool) -> Iterator[Batch]:
+    """Cut the rows into batches whose keys and values fit the budget."""
+    batch: Batch = []
+    used = 0
+    for prompt, rows in sorted(wanted, key=lambda pair: len(pair[0])):
+        each = extra if shared else len(prompt) + extra  # tokens that a row costs
+        once = len(prompt) if shared else 0  # and its prompt beside
+        if once + each > budget:
+            raise EngineError(
+                f"one reply needs {len(prompt)} + {extra} tokens and the token budget of sampling "
+                f"is {budget}; raise it with --set engine.sample_tokens={len(prompt) + extra} or "
+                "ask for fewer tokens"
+            )
+        left = list(rows)
+        while left:
+            alike = shared or not batch or len(batch[0][0]) == len(prompt)
+            fit = (budget - used - once) // each
+            if batch and (not alike or fit < len(left)):
+                yield batch
+                batch, used = [], 0
+                continue
+            taken, left = left[:fit], left[fit:]
+            batch.append((prompt, taken))
+            used += once + each * len(taken)
+    if batch:
+        yield batch
+
+
+def _write(
+    decoder: Decoder,
+    rows: Sequence[Drawn],
+    counts: Sequence[int],
+    uniform: Tensor,
     sampling: Sampling,
     stop_ids: frozenset[int],
-    pad_id: int,
-    generator: torch.Generator,
-) -> list[Drawn]:
-    device = model.device
-    width = max(len(p) for p in prompts)
-    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = torch.tensor(prompt)
-        mask[i, width - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    cache = DynamicCache(config=model.config)
-    logits = _forward(model, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
-    rows = [Drawn() for _ in range(len(prompts) * branch)]
+    device: torch.device,
+) -> None:
+    owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(device)
+    logits = decoder.begin().index_select(0, owners)
+    uniform = uniform.to(device)
     alive = torch.arange(len(rows), device=device)
-    if branch > 1:
-        cache.batch_repeat_interleave(branch)
-        logits = logits.repeat_interleave(branch, dim=0)
-        mask = mask.repeat_interleave(branch, dim=0)
     stops = torch.tensor(sorted(stop_ids), device=device)
     for step in range(sampling.max_tokens):
-        tokens, logprobs = _pick(logits, sampling.temperature, generator)
+        tokens, logprobs = _pick(logits, sampling.temperature, uniform[alive, step])
         ended = torch.isin(tokens, stops)
+        over = ended.tolist()
         for row, token, logprob, end in zip(
-            alive.tolist(), tokens.tolist(), logprobs.tolist(), ended.tolist(), strict=True
+            alive.tolist(), tokens.tolist(), logprobs.tolist(), over, strict=True
         ):
             rows[row].ids.append(token)
             rows[row].logprobs.append(logprob)
             rows[row].stopped = end
-        if step + 1 == sampling.max_tokens or bool(ended.all()):
+        if step + 1 == sampling.max_tokens or all(over):
             break
-        if bool(ended.any()):
-            keep = (~ended).nonzero().squeeze(1)
-            alive, tokens, mask = alive[keep], tokens[keep], mask[keep]
-            cache.batch_select_indices(keep)
-        positions = mask.sum(1, keepdim=True)
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        logits = _forward(model, tokens[:, None], mask, positions, cache)
-    return rows
+        if any(over):
+            order = decoder.leave(~ended)
+            alive, tokens = alive[order], tokens[order]
+        logits = decoder.step(tokens)
 
 
-def _forward(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
-) -> Tensor:
-    """Logits of the last position, (B, V), in float32; the cache grows in place."""
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    logits: Tensor = out.logits[:, -1].float()
-    return logits
-
-
-def _pick(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _pick(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """One token a row and its log-probability under the sampling distribution, both (B,).
 
-    Raises ``TrainingError`` where the logits of a row are no distribution (NaN or infinite).
+    A token is where the cumulated probability passes the row's uniform number. Raises
+    ``TrainingError`` where the logits of a row are no distribution (NaN or infinite).
     """
-    logprobs = torch.log_softmax(logits / temperature if temperature else logits, dim=-1)
-    if bool(logprobs[:, 0].isnan().any()):  # one bad logit makes NaN of its whole row
+    scaled = logits / temperature if temperature else logits
+    total = scaled.logsumexp(-1)
+    if bool((~total.isfinite()).any()):  # one bad logit makes NaN of its whole row
         raise TrainingError(
             "the model gave NaN or infinite logits while it sampled, so its weights are broken; "
             "copy the model folder again or, in training, lower the learning rate and start from "
@@ -156,5 +157,8 @@ def _pick(logits: Tensor, temperature: float, generator: torch.Generator) -> tup
     if temperature == 0:
         tokens = logits.argmax(dim=-1)
     else:
-        tokens = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(1)
-    return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
+        mass = (scaled - total[:, None]).exp_().cumsum(-1, dtype=torch.float64)
+        # strictly below the total, so that a token of no probability is never reached
+        aim = torch.minimum(uniform * mass[:, -1], torch.nextafter(mass[:, -1], mass.new_zeros(())))
+        tokens = torch.searchsorted(mass, aim[:, None], right=True).squeeze(1)
+    return tokens, scaled.gather(1, tokens[:, None]).squeeze(1) - total

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from demur.engine.tree import Packed
+from demur.engine.tree import Packed, token_logprobs
 from demur.schema import Sample
 
 Normalise = Literal["grpo", "dr_grpo", "bnpo"]
@@ -52,6 +52,11 @@ class PolicyGradient:
         """Whether log-probabilities of a frozen reference must be given."""
         return self.kl > 0
 
+    @property
+    def whole_groups(self) -> bool:
+        """Advantages are given, so a group may be cut."""
+        return False
+
     def scale(self, samples: Sequence[Sample]) -> Tensor:
         """The weight of each sample's token sum, (N,), so that micro-batches simply add up."""
         lengths = torch.tensor([len(s.completion_ids) for s in samples], dtype=torch.float64)
@@ -71,13 +76,12 @@ class PolicyGradient:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one micro-batch and sums to be logged.
 
-        ``logits`` (N, L, V) predict the completion tokens of the packed samples; ``samples`` is the
-        whole batch, ``scale`` (len(samples),) its weights; ``reference`` (N, L) log-probabilities.
+        ``logits`` (U, V) are those of ``completion_logits``; ``samples`` is the whole batch,
+        ``scale`` (len(samples),) its weights; ``reference`` (N, L) log-probabilities.
         """
         chosen = [samples[i] for i in packed.index]
         dtype, device = logits.dtype, logits.device
-        logprobs_all = torch.log_softmax(logits / self.temperature, dim=-1)
-        logprobs = logprobs_all.gather(-1, packed.targets[..., None]).squeeze(-1)  # (N, L)
+        logprobs = token_logprobs(logits, packed, self.temperature)  # (N, L)
         valid = packed.valid.to(dtype)
         behaviour = _padded([s.logprobs for s in chosen], packed, dtype)
         advantage = _padded([s.advantages for s in chosen], packed, dtype)
@@ -97,7 +101,13 @@ class PolicyGradient:
         weights = scale[packed.index].to(device=device, dtype=dtype)
         loss = ((per_token * valid).sum(1) * weights).sum()
         term, extra = expected_scores(
-            logits / self.temperature, chosen, len(samples), self.entropy_floor, self.floor_weight
+            logits,
+            packed,
+            chosen,
+            len(samples),
+            temperature=self.temperature,
+            entropy_floor=self.entropy_floor,
+            floor_weight=self.floor_weight,
         )
         return loss + term, stats | extra
 
@@ -113,6 +123,8 @@ class Supervised:
     """
 
     needs_reference: bool = False
+    whole_groups: bool = False
+    temperature: float = 1.0
 
     def scale(self, samples: Sequence[Sample]) -> Tensor:
         """1 / (sum of all token weights), for every sample."""
@@ -129,26 +141,28 @@ class Supervised:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one micro-batch and sums to be logged; arguments as for ``PolicyGradient``."""
         chosen = [samples[i] for i in packed.index]
-        logprobs = torch.log_softmax(logits, dim=-1)
-        picked = logprobs.gather(-1, packed.targets[..., None]).squeeze(-1)
+        picked = token_logprobs(logits, packed)
         weights = _padded([s.advantages for s in chosen], packed, logits.dtype)
         share = scale[packed.index].to(device=logits.device, dtype=logits.dtype)
         loss = -((picked * weights).sum(1) * share).sum()
-        term, extra = expected_scores(logits, chosen, len(samples), leaving=1.0)
+        term, extra = expected_scores(logits, packed, chosen, len(samples), leaving=1.0)
         return loss + term, {"tokens": packed.valid.sum()} | extra
 
 
 def expected_scores(
     logits: Tensor,
+    packed: Packed,
     chosen: Sequence[Sample],
     total: int,
+    *,
+    temperature: float = 1.0,
     entropy_floor: float = 0.0,
     floor_weight: float = 0.0,
     leaving: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The expected scores of one micro-batch (the module's last formula), and sums to be logged.
 
-    ``logits`` (N, L, V), already divided by the temperature, predict the completions of ``chosen``;
+    ``logits`` (U, V) are those of ``completion_logits`` for the packed samples ``chosen``;
     ``total`` is the number of samples of the whole batch; ``leaving`` weighs -log of the
     probability of any level at all.
     """
@@ -160,7 +174,7 @@ def expected_scores(
     levels = torch.tensor([e.level_ids for _, e in scored if e], device=logits.device)
     losses = logits.new_tensor([e.losses for _, e in scored if e])  # (M, K)
     weight = logits.new_tensor([e.weight for _, e in scored if e])
-    stated = logits[at, position]  # (M, V)
+    stated = logits[packed.slots[at, position]] / temperature  # (M, V)
     log_pi = torch.log_softmax(stated.gather(1, levels), dim=-1)  # (M, K)
     pi = log_pi.exp()
     expected = (pi * losses).sum(1)

@@ -7,7 +7,9 @@ is ever run. The model knows tokens; everything above it speaks dialogues.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,21 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from demur.engine import sampler, state, tree
-from demur.errors import ModelFolderError, TrainingError
-from demur.learners.policy_gradient import PolicyGradient, Supervised
+from demur.engine import sampler
+from demur.engine.history import History
+from demur.engine.probe import use_tree
+from demur.engine.settings import Engine, out_of_memory
+from demur.errors import EngineError, ModelFolderError, TrainingError
+from demur.learners.optimise import Loss, Optimiser, set_checkpointing
 from demur.policies.folder import check_model_folder
 from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
 
-Loss = PolicyGradient | Supervised
+DEFAULT = Engine()
 REFERENCE = "reference.safetensors"
+
+
+class ContextWarning(UserWarning):
+    """A prompt does not fit the model's context."""
 
 
 class LocalPolicy:
@@ -41,16 +50,20 @@ class LocalPolicy:
         tokenizer: PreTrainedTokenizerBase,
         name: str = "local",
         *,
-        shared_prefix: bool = True,
+        shared_prefix: bool | None = None,
+        engine: Engine = DEFAULT,
     ) -> None:
-        self.model = model.eval()
+        self.engine = engine
+        self.model = model.eval().to(engine.place())
+        set_checkpointing(self.model, engine.checkpointing)
         self.tokenizer = tokenizer
         self.name = name
         self.version = 0
-        self.shared_prefix = shared_prefix
+        self.shared_prefix = use_tree(model) if shared_prefix is None else shared_prefix
         self.reference: PreTrainedModel | None = None
-        self._optimiser: torch.optim.Optimizer | None = None
-        self._rate, self._warmup, self._decay, self._max_norm, self._taken = 0.0, 0, 0, 1.0, 0
+        self.optimiser: Optimiser | None = None
+        self._history = History(engine.sample_tokens)
+        self._sample_tokens = engine.sample_tokens
         self._prompts: dict[Dialogue, tuple[int, ...]] = {}
         self._single: dict[int, str] | None = None
         if tokenizer.pad_token_id is None:
@@ -61,8 +74,10 @@ class LocalPolicy:
         self.context = int(limit) if limit else 1 << 30
 
     @classmethod
-    def from_folder(cls, folder: str | Path, name: str | None = None) -> LocalPolicy:
-        """Load a model folder in float32 on the CPU; raises ``ModelFolderError`` with the fix."""
+    def from_folder(
+        cls, folder: str | Path, name: str | None = None, engine: Engine = DEFAULT
+    ) -> LocalPolicy:
+        """Load a model folder in float32; raises ``ModelFolderError`` with the fix."""
         path = Path(folder)
         check_model_folder(path)
         try:
@@ -95,7 +110,7 @@ class LocalPolicy:
                 f"the tokenizer in {path} has no chat template; use an instruction-tuned model "
                 "or add chat_template.jinja to the folder"
             )
-        return cls(model, tokenizer, name or path.name)
+        return cls(model, tokenizer, name or path.name, engine=engine)
 
     def _stops(self) -> frozenset[int]:
         configured = (
@@ -183,20 +198,20 @@ class LocalPolicy:
         """``n`` completions a dialogue.
 
         A prompt that leaves no room in the context gives empty completions that stopped by length:
-        data, not an error.
+        data, not an error, with one warning.
         """
         prompts = [self.prompt_ids(d) for d in dialogues]
         room = [i for i, p in enumerate(prompts) if len(p) + sampling.max_tokens <= self.context]
-        generator = torch.Generator(device=self.model.device).manual_seed(sampling.seed)
-        drawn = sampler.sample(
-            self.model,
-            [prompts[i] for i in room],
-            n,
-            sampling,
-            stop_ids=self.stop_ids,
-            pad_id=self.pad_id,
-            generator=generator,
-        )
+        if len(room) < len(prompts):
+            longest = max(len(p) for p in prompts)
+            warnings.warn(
+                f"{self.name} reads {self.context} tokens: a prompt of up to {longest} and a reply "
+                f"of {sampling.max_tokens} do not fit, so it is given none; shorten the prompts or "
+                "ask for fewer tokens",
+                ContextWarning,
+                stacklevel=2,
+            )
+        drawn = self._draw([prompts[i] for i in room], n, sampling)
         empty = [
             [Completion("", stop="length", prompt_ids=p, policy_version=self.version)] * n
             for p in prompts
@@ -215,6 +230,41 @@ class LocalPolicy:
                 for row in rows
             ]
         return empty
+
+    def _draw(
+        self, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling
+    ) -> list[list[sampler.Drawn]]:
+        """Sample; where memory runs out, again with half the token budget."""
+        while True:
+            try:
+                with self.engine.autocast(self.model.device):
+                    return sampler.sample(
+                        self.model,
+                        prompts,
+                        n,
+                        sampling,
+                        stop_ids=self.stop_ids,
+                        shared=self.shared_prefix,
+                        budget=self._sample_tokens,
+                        history=self._history,
+                    )
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                needed = max(map(len, prompts)) + sampling.max_tokens
+                if self._sample_tokens // 2 < needed:
+                    raise EngineError(
+                        f"out of memory while sampling a reply of {needed} tokens with its prompt; "
+                        "ask for fewer tokens or use a smaller model"
+                    ) from error
+            self._history.clear()
+            self._sample_tokens //= 2
+            warnings.warn(
+                f"out of memory while sampling; going on with a budget of {self._sample_tokens} "
+                "tokens",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _texts(self, rows: Sequence[sampler.Drawn]) -> Iterator[str]:
         bodies = [row.ids[:-1] if row.stopped else row.ids for row in rows]
@@ -236,16 +286,10 @@ class LocalPolicy:
     def optimise(
         self, learning_rate: float, *, warmup: int = 0, decay: int = 0, max_grad_norm: float = 1.0
     ) -> None:
-        """Start a fresh AdamW.
-
-        The rate rises linearly over ``warmup`` updates and, where ``decay`` is given, then falls
-        linearly to a tenth over that many.
-        """
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        """Start a fresh optimiser; see ``Optimiser``."""
+        self.optimiser = Optimiser(
+            self.model, learning_rate, warmup=warmup, decay=decay, max_grad_norm=max_grad_norm
         )
-        self._rate, self._warmup, self._decay = learning_rate, warmup, decay
-        self._max_norm, self._taken = max_grad_norm, 0
 
     def keep_reference(self) -> None:
         """Freeze a copy of the weights as they are: the KL leash is tied to it."""
@@ -254,55 +298,30 @@ class LocalPolicy:
     def update(self, samples: Sequence[Sample], loss: Loss) -> Stats:
         """One optimiser step on all samples (accumulated over micro-batches).
 
-        Raises ``TrainingError`` on a NaN or infinite loss, before any weight has changed.
+        Raises ``TrainingError`` on a NaN or infinite loss, before any weight has changed, and
+        ``EngineError`` for a sample that is longer than the model's context.
         """
-        if self._optimiser is None:
+        if self.optimiser is None:
             raise TrainingError("call optimise(learning_rate) before update")
         if not samples:
             return {"samples": 0.0}
-        totals: dict[str, float] = {"loss": 0.0}
-        scale = loss.scale(samples)
-        self._optimiser.zero_grad(set_to_none=True)
-        packs = tree.pack(
-            samples, pad_id=self.pad_id, shared=self.shared_prefix, device=self.model.device
-        )
-        for packed in packs:
-            reference = None
-            if isinstance(loss, PolicyGradient) and loss.needs_reference:
-                reference = self._reference_logprobs(packed, loss.temperature)
-            logits = tree.completion_logits(self.model, packed)
-            value, stats = loss(logits, packed, samples, scale, reference)
-            value.backward()
-            totals["loss"] += float(value.detach())
-            for key, part in stats.items():
-                totals[key] = totals.get(key, 0.0) + float(part)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._max_norm))
-        if not (torch.isfinite(torch.tensor([norm, totals["loss"]])).all()):
-            raise TrainingError(
-                f"the loss became {totals['loss']} (gradient norm {norm}); lower the learning rate "
-                "and start from the last checkpoint kept, with --model and a new --out"
+        longest = max(len(s.prompt_ids) + len(s.completion_ids) for s in samples)
+        if longest > self.context:
+            raise EngineError(
+                f"a sample of {longest} tokens is longer than the {self.context} that {self.name} "
+                "reads; leave it out, or use a model with a longer context"
             )
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._rate * self._schedule()
-        self._optimiser.step()
-        self._taken += 1
+        stats = self.optimiser.step(
+            samples,
+            loss,
+            pad_id=self.pad_id,
+            shared=self.shared_prefix,
+            engine=self.engine,
+            reference=self.reference,
+        )
         self.version += 1
-        return _averages(totals) | {"grad_norm": norm, "samples": float(len(samples))}
-
-    def _schedule(self) -> float:
-        if self._taken < self._warmup:
-            return (self._taken + 1) / self._warmup
-        if self._decay:
-            return max(0.1, 1.0 - 0.9 * (self._taken - self._warmup) / self._decay)
-        return 1.0
-
-    def _reference_logprobs(self, packed: tree.Packed, temperature: float) -> torch.Tensor:
-        if self.reference is None:
-            raise TrainingError("a KL weight needs keep_reference() first")
-        with torch.no_grad():
-            logits = tree.completion_logits(self.reference, packed)
-            logprobs = torch.log_softmax(logits / temperature, dim=-1)
-            return logprobs.gather(-1, packed.targets[..., None]).squeeze(-1)
+        self._history.clear()
+        return stats
 
     def snapshot(self) -> LocalPolicy:
         """A frozen copy of the policy as it is now."""
@@ -312,6 +331,7 @@ class LocalPolicy:
             self.tokenizer,
             f"{self.name}@{self.version}",
             shared_prefix=self.shared_prefix,
+            engine=self.engine,
         )
         past.version = self.version
         return past
@@ -324,27 +344,26 @@ class LocalPolicy:
         path.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
-        if self._optimiser is not None:
-            facts = {"taken": self._taken, "version": self.version}
-            state.save_optimiser(path / "optimiser.safetensors", self._optimiser, facts)
+        if self.optimiser is not None:
+            self.optimiser.save(path / "optimiser.safetensors", version=self.version)
         if self.reference is not None:
             save_model(self.reference, str(path / REFERENCE))
 
     def load(self, folder: str | Path) -> None:
         """Read weights back into this policy."""
         path = Path(folder)
-        fresh = LocalPolicy.from_folder(path)
+        fresh = LocalPolicy.from_folder(path, engine=replace(self.engine, device="cpu"))
         self.model.load_state_dict(fresh.model.state_dict())
+        self._history.clear()
 
     def load_optimiser(self, folder: str | Path) -> None:
         """Read the optimiser's state and counters, and the reference where one was kept.
 
         ``optimise`` must have been called as before.
         """
-        if self._optimiser is None:
+        if self.optimiser is None:
             raise TrainingError("call optimise(learning_rate) before load_optimiser")
-        facts = state.load_optimiser(Path(folder) / "optimiser.safetensors", self._optimiser)
-        self._taken, self.version = facts["taken"], facts["version"]
+        self.version = self.optimiser.load(Path(folder) / "optimiser.safetensors")["version"]
         if (Path(folder) / REFERENCE).exists():
             reference = copy.deepcopy(self.model).eval().requires_grad_(False)
             load_model(reference, Path(folder) / REFERENCE)
@@ -355,16 +374,6 @@ def _agreement(a: str, b: str) -> int:
     """How many characters two texts begin with in common."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
-
-
-def _averages(totals: dict[str, float]) -> dict[str, float]:
-    """Sums over micro-batches as means a token or a scored sample."""
-    tokens, scored = totals.pop("tokens", 0.0), totals.pop("scored", 0.0)
-    out = {"loss": totals.pop("loss")}
-    for key, value in totals.items():
-        count = scored if key in ("score_sum", "level_entropy_sum") else tokens
-        out[key.removesuffix("_sum")] = value / count if count else float("nan")
-    return out
 
 
 def quiet_libraries(threads: int | None) -> None:
