@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 
 from demur import config
 from demur.config import (
-    Distil,
-    PolicyGradient,
-    Recipe,
     apply_overrides,
     check_recipe,
     load_recipe,
@@ -20,6 +17,7 @@ from demur.config import (
     to_toml,
 )
 from demur.errors import ConfigError, UnknownName
+from demur.recipe import Distil, PolicyGradient, Recipe
 
 TOML = """
 name = "mine"

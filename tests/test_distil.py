@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,13 +10,13 @@ import pytest
 import torch
 from tiny import byte_policy, tiny_policy
 
-from demur.config import Distil
 from demur.engine.tree import pack
 from demur.games.phrases import ask, object_to
 from demur.games.private import Private
 from demur.learners.distil import conclude, demonstrations
 from demur.learners.policy_gradient import Supervised
 from demur.measure.shares import ShareTable
+from demur.recipe import Distil
 from demur.reply import parse
 from demur.schema import Claim, Reply, Task
 from demur.stages import Progress, distil
@@ -171,11 +172,13 @@ def test_the_expected_score_teaches_the_mean_where_imitation_teaches_the_mode() 
                 [(TASK, None)] * count, {"t": state}, sure, policy, rng, weight
             )
         ]
-        (packed,) = pack(samples, pad_id=0, budget=10_000)
+        (packed,) = pack(samples, pad_id=0, shared=False, budget=10_000)
+        n, length = packed.targets.shape
+        packed = replace(packed, slots=torch.arange(n * length).view(n, length))
         logits = torch.zeros(1, packed.targets.shape[1], len(policy.tokenizer), requires_grad=True)
         optimiser = torch.optim.Adam([logits], lr=0.1)
         for _ in range(200):
-            rows = logits.expand(len(samples), -1, -1)
+            rows = logits.expand(len(samples), -1, -1).flatten(0, 1)
             loss, _ = how(rows, packed, samples, how.scale(samples))
             optimiser.zero_grad()
             torch.autograd.backward(loss)

@@ -20,7 +20,7 @@ from demur.learners.distil import conclude
 from demur.learners.policy_gradient import PolicyGradient, Supervised
 from demur.measure.shares import IDENTITY
 from demur.meters import batch_stats
-from demur.policies.local import LocalPolicy
+from demur.policies.local import ContextWarning, LocalPolicy
 from demur.reply import render
 from demur.schema import Claim, Completion, Message, Reward, Sample, Sampling, Task, Unparsed
 
@@ -314,12 +314,12 @@ def test_on_policy_ratios_are_one() -> None:
 def test_the_rate_warms_up_and_falls() -> None:
     policy = tiny_policy()
     policy.optimise(1.0, warmup=2, decay=4)
-    policy._rate = 1e-9  # the weights stay, the schedule is read off
+    assert policy.optimiser is not None
+    policy.optimiser.rate = 1e-9  # the weights stay, the schedule is read off
     rates = []
     for _ in range(8):
         policy.update(plain_samples(policy), Supervised())
-        assert policy._optimiser is not None
-        rates.append(policy._optimiser.param_groups[0]["lr"] / 1e-9)
+        rates.append(policy.optimiser.adamw.param_groups[0]["lr"] / 1e-9)
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.775, 0.55, 0.325, 0.1, 0.1])
 
 
@@ -429,13 +429,16 @@ def test_a_prompt_longer_than_the_context_gives_empty_completions() -> None:
     too_long = (Message("user", "x" * (64 - 8 - 1)),)
     assert len(policy.prompt_ids(fits)) == 64 - 8
     far = (Message("user", "y" * 500),)
-    rows = policy.reply([too_long, fits, far], 2, Sampling(1.0, 8, 0))
+    with pytest.warns(ContextWarning, match="64 tokens at most") as caught:
+        rows = policy.reply([too_long, fits, far], 2, Sampling(1.0, 8, 0))
+    assert len(caught) == 1
     for i, dialogue in ((0, too_long), (2, far)):
         assert (
             rows[i] == [Completion("", stop="length", prompt_ids=policy.prompt_ids(dialogue))] * 2
         )
     assert [c.text for c in rows[1]] == ["a" * 8] * 2
-    only = policy.reply([far], 1, Sampling(0.0, 8, 0))
+    with pytest.warns(ContextWarning):
+        only = policy.reply([far], 1, Sampling(0.0, 8, 0))
     assert only[0][0].stop == "length" and only[0][0].token_ids == ()
 
 

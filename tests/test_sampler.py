@@ -9,8 +9,10 @@ import torch
 from tiny import MODELS, VOCABULARY, plain_logits, tiny_model
 from transformers import PreTrainedModel
 
+from demur.engine.attention import NAME
+from demur.engine.history import History
 from demur.engine.sampler import Drawn, sample
-from demur.errors import DemurError, TrainingError
+from demur.errors import DemurError, EngineError, TrainingError
 from demur.schema import Sampling
 
 PROMPTS = [[3, 9, 4, 17, 8, 2, 11], [6], [5, 30, 31, 7], [12, 13, 14, 15, 16, 17, 18, 19, 20, 21]]
@@ -27,9 +29,9 @@ def draw(
     stops: frozenset[int] = frozenset(),
     **more: Any,
 ) -> list[list[Drawn]]:
-    generator = torch.Generator().manual_seed(seed)
+    model.set_attn_implementation(NAME)
     how = Sampling(temperature, tokens, seed)
-    return sample(model, prompts, n, how, stop_ids=stops, pad_id=0, generator=generator, **more)
+    return sample(model, prompts, n, how, stop_ids=stops, **more)
 
 
 def generate(model: PreTrainedModel, prompts: list[list[int]], stop: int | None) -> list[list[int]]:
@@ -90,31 +92,99 @@ def test_log_probabilities_are_those_of_a_fresh_forward_pass(kind: str, temperat
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "mistral"])
-def test_the_budget_only_splits_the_work(kind: str) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_budget_only_splits_the_work(kind: str, temperature: float) -> None:
+    """Batches are cut otherwise, one prompt's rows too, and every row draws what it drew."""
     model = tiny_model(kind)
     prompts = [*PROMPTS, PROMPTS[0], [1, 2, 3]]
-    whole = ids_of(draw(model, prompts, 2))
+    whole = ids_of(draw(model, prompts, 3, temperature))
     sizes = set()
-    for budget in (1, 60, 150):
+    for budget in (22, 60, 150):
         with Watched(model) as seen:
-            assert ids_of(draw(model, prompts, 2, budget=budget)) == whole
-        sizes.add(len(seen.prefills))
-    assert len(sizes) > 1, "the budgets were meant to split differently"
+            assert ids_of(draw(model, prompts, 3, temperature, budget=budget)) == whole
+        sizes.add(seen.batches)
+    assert len(sizes) == 3, "the budgets were meant to split differently"
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_rows_with_caches_of_their_own_draw_the_same(kind: str) -> None:
+    model = tiny_model(kind)
+    stops = frozenset(range(40, VOCABULARY))
+    tree = draw(model, [*PROMPTS, PROMPTS[1]], 3, 1.0, stops=stops)
+    rows = draw(tiny_model(kind), [*PROMPTS, PROMPTS[1]], 3, 1.0, stops=stops, shared=False)
+    assert ids_of(rows) == ids_of(tree)
+    for ours, theirs in zip(tree, rows, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5) and a.stopped == b.stopped
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_budget_too_small_for_one_row_is_refused(shared: bool) -> None:
+    model = tiny_model("llama")
+    assert draw(model, [PROMPTS[3]], budget=22, shared=shared)
+    with pytest.raises(EngineError, match=r"needs 10 \+ 12 tokens .* budget of sampling is 21"):
+        draw(model, [PROMPTS[3]], budget=21, shared=shared)
+
+
+def test_a_model_without_tree_attention_is_refused() -> None:
+    with pytest.raises(EngineError, match="use_tree"):
+        sample(tiny_model("llama"), PROMPTS, 1, Sampling(0.0, 4, 0), stop_ids=frozenset())
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_later_turns_go_on_from_earlier_ones(kind: str) -> None:
+    """Three turns of four dialogues: the same replies, and only what is new is read."""
+    model = tiny_model(kind)
+    history = History(10_000)
+    dialogues = [list(p) for p in PROMPTS]
+    for turn in range(3):
+        alone = draw(model, dialogues, 2, 1.0, seed=turn, tokens=6)
+        with Watched(model) as seen:
+            drawn = draw(model, dialogues, 2, 1.0, seed=turn, tokens=6, history=history)
+        assert ids_of(drawn) == ids_of(alone)
+        for a, b in zip(drawn, alone, strict=True):
+            assert a[1].logprobs == pytest.approx(b[1].logprobs, abs=1e-5)
+        whole = sum(map(len, dialogues))
+        # held: all of the turn before but the last token drawn; new: that one and the next question
+        read = 3 * len(dialogues) if turn else whole
+        assert seen.fed[0] == read
+        dialogues = [[*d, *rows[1].ids, 40 + i, 41] for i, (d, rows) in
+                     enumerate(zip(dialogues, drawn, strict=True))]  # fmt: skip
+    assert history.reused > 60
+    # the same questions again are no later turn: nothing is reused, and every bit is the same
+    with Watched(model) as seen:
+        again = draw(model, [list(p) for p in PROMPTS], 2, 1.0, tokens=6, history=history)
+    assert again == draw(model, [list(p) for p in PROMPTS], 2, 1.0, tokens=6)
+    assert seen.fed[0] == sum(map(len, PROMPTS))
+
+
+def test_a_history_keeps_to_its_budget() -> None:
+    model, history = tiny_model("llama"), History(200)
+    for turn in range(6):
+        draw(model, [[turn + 1, *PROMPTS[3]]], 4, 1.0, history=history)
+    assert len(history.batches) == 3  # of 11 + 4 * 12 tokens each
+    draw(model, [[40 - i, *PROMPTS[3]] for i in range(5)], 4, 1.0, history=history)
+    assert not history.batches, "a batch beyond the whole budget is not kept"
 
 
 class Watched:
-    """The batch sizes of the forward passes of a model: prompts read, and tokens fed after."""
+    """The forward passes of a model: how many tokens each was fed."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.prefills: list[int] = []
-        self.steps: list[int] = []
-        self.fresh = True
+        self.fed: list[int] = []
+
+    @property
+    def batches(self) -> int:
+        """Passes whose columns begin with a position 0, that is prompts read."""
+        return self.prefills
 
     def __enter__(self) -> Watched:
+        self.prefills = 0
+
         def before(_: object, args: object, kwargs: dict[str, Any]) -> None:
-            cache, rows = kwargs["past_key_values"], len(kwargs["input_ids"])
-            (self.steps if cache.get_seq_length() else self.prefills).append(rows)
+            self.fed.append(kwargs["input_ids"].numel())
+            self.prefills += int(kwargs["position_ids"][0, 0] == 0)
 
         self.handle = self.model.register_forward_pre_hook(before, with_kwargs=True)
         return self
@@ -130,9 +200,9 @@ def test_a_repeated_prompt_is_read_once_and_finished_rows_leave() -> None:
     with Watched(model) as seen:
         drawn = draw(model, prompts, 4, 1.0, stops=stops)
     assert [len(rows) for rows in drawn] == [4] * 5
-    assert sum(seen.prefills) == 3
+    assert seen.fed[0] == sum(len(PROMPTS[i]) for i in range(3))
     fed = sum(len(row.ids) - 1 for rows in drawn for row in rows)
-    assert sum(seen.steps) == fed, "a finished row was computed on"
+    assert sum(seen.fed[1:]) == fed, "a finished row was computed on"
     mine = ids_of(drawn)
     assert mine[0] != mine[2] and mine[2] != mine[4], "each of them draws for itself"
 

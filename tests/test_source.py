@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demur.config import FileTasks
-from demur.config import Tasks as TaskConfig
 from demur.games.phrases import object_to
 from demur.games.private import Private
 from demur.pool import claim_settings, task_pool
+from demur.recipe import FileTasks
+from demur.recipe import Tasks as TaskConfig
 from demur.schema import Claim, Task
 from demur.tasks.grader import same
 from demur.tasks.source import (

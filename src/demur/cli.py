@@ -52,6 +52,10 @@ Model = Annotated[
     str,
     typer.Option("--model", help="Hugging Face folder, or [cyan]seed[/cyan], the built-in one."),
 ]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."),
+]
 TaskFile = Annotated[
     Path | None, typer.Option("--tasks", help="JSONL or Parquet file of questions and answers.")
 ]
@@ -97,6 +101,7 @@ def study(
         typer.Option("--workers", help="Runs side by side (default: one a core; quick: 1).", min=1),
     ] = None,
     model: Model = "seed",
+    device: Device = "auto",
     seed: Seed = 0,
     set_: Sets = None,
     resume: Resume = False,
@@ -125,6 +130,7 @@ def study(
         first_seed=seed,
         workers=side_by_side,
         threads=max(1, cores // side_by_side),
+        device=_device(device),
     )
     for arm in config.arms:
         recipe_for(arm, config)  # every mistake shows before any work
@@ -151,6 +157,7 @@ def train(
     ],
     out: Out,
     model: Model = "seed",
+    device: Device = "auto",
     tasks: TaskFile = None,
     question: QuestionColumn = "question",
     answer: AnswerColumn = "answer",
@@ -185,7 +192,8 @@ def train(
     if resolved.tasks.file is not None:  # a bad file shows before a folder is made
         task_pool(resolved.tasks, np.random.default_rng(0))
     _threads()
-    policy = LocalPolicy.from_folder(_model_folder(model))
+    engine = resolved.engine.on(_device(device))
+    policy = LocalPolicy.from_folder(_model_folder(model), engine=engine)
     settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
     run = RunFolder(out, settings, resume=resume)
     steps = sum(stage.steps for stage in resolved.stages)
@@ -210,6 +218,7 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Hugging Face folder, or seed, the built-in model.")],
     out: Out,
+    device: Device = "auto",
     tasks: TaskFile = None,
     question: QuestionColumn = "question",
     answer: AnswerColumn = "answer",
@@ -251,7 +260,9 @@ def evaluate(
     ).override(set_ or ())
     _threads()
     with console.spinner("loading", quiet=quiet) as say:
-        result = run_evaluation(config, _model_folder(model), out, say, resume=resume)
+        result = run_evaluation(
+            config, _model_folder(model), out, say, device=_device(device), resume=resume
+        )
     page = _report([out], None)
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
     for sentence in result["verdict"]["sentences"]:
@@ -393,6 +404,15 @@ def _model_folder(model: str) -> Path:
 
     check_model_folder(Path(model))
     return Path(model)
+
+
+def _device(name: str) -> str:
+    """The device as typed, once it is known to be there."""
+    from demur.engine.options import Engine
+    from demur.engine.settings import place
+
+    place(Engine(device=name))
+    return name
 
 
 def _threads() -> None:

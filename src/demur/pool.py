@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from demur.config import Tasks as TaskConfig
+from demur.recipe import Tasks as TaskConfig
 from demur.schema import Task
 from demur.tasks.file import load_tasks
 from demur.tasks.source import ClaimSettings, world_tasks

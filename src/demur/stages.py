@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from demur.config import Distil
 from demur.evaluate import calibrate_shares
 from demur.learners import policy_gradient
 from demur.learners.distil import demonstrations
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
+from demur.recipe import Distil
 from demur.schema import Stats
 from demur.tasks.source import Source
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from demur import criteria
 from demur.config import load_recipe
+from demur.engine.options import Engine
 from demur.evaluate import (
     Evaluation,
     Suite,
@@ -82,10 +83,11 @@ class StudyConfig:
     first_seed: int = 0
     workers: int = 1
     threads: int = 1
+    device: str = "auto"
 
     def shown(self) -> dict[str, Any]:
         """The settings as a table for ``config.toml``; how the work is spread is none of them."""
-        kept = {k: v for k, v in vars(self).items() if k not in ("workers", "threads")}
+        kept = {k: v for k, v in vars(self).items() if k not in ("workers", "threads", "device")}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
 
 
@@ -146,7 +148,7 @@ def run_study(
     started = time.perf_counter()
     before = _earlier_seconds(out)
     watcher.phase("measuring the seed model and the baselines")
-    policy = LocalPolicy.from_folder(seed_model, "seed")
+    policy = LocalPolicy.from_folder(seed_model, "seed", Engine(config.device))
     bench, seed_evaluation = prepare(config, policy)
     arms = {"seed": figures_of(seed_evaluation, bench.headline, budget=0)}
     (out / "seed").mkdir(exist_ok=True)
@@ -201,7 +203,7 @@ def one_run(
     if (path / EVALUATION).exists():
         found = json.loads((path / EVALUATION).read_text())
     else:
-        policy = LocalPolicy.from_folder(seed_model, arm)
+        policy = LocalPolicy.from_folder(seed_model, arm, recipe.engine.on(config.device))
 
         def probe(current: LocalPolicy) -> Stats:
             return dev_figures(evaluate(current, bench.dev, seed=3))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from demur.config import Tasks, override_value
+from demur.config import override_value
+from demur.engine.options import SAMPLE_TOKENS, Engine, Precision
 from demur.errors import ConfigError, UnknownName
 from demur.evaluate import (
     Tuned,
@@ -24,6 +25,7 @@ from demur.evaluate import (
 )
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings
+from demur.recipe import Tasks
 from demur.results import Headline, evaluation_json, figures_of, write_transcripts
 from demur.runlog import RunFolder, plain
 from demur.schema import Task
@@ -52,6 +54,8 @@ class EvaluateConfig(BaseModel):
     peer_claims: int = Field(default=1, ge=0)
     disclosed: float = Field(default=0.7, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
+    precision: Precision = "auto"
+    sample_tokens: int = Field(default=SAMPLE_TOKENS, ge=1)
 
     def override(self, overrides: Sequence[str]) -> EvaluateConfig:
         """A copy with ``key=value`` overrides; raises ``UnknownName`` or ``ConfigError``."""
@@ -89,6 +93,7 @@ def run_evaluation(
     out: Path,
     say: Callable[[str], None],
     *,
+    device: str = "auto",
     resume: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a model folder and write ``evaluation.json`` and ``transcripts.parquet``."""
@@ -98,7 +103,8 @@ def run_evaluation(
     if resume and (out / "evaluation.json").exists():
         return dict(json.loads((out / "evaluation.json").read_text()))
     started = time.perf_counter()
-    policy = LocalPolicy.from_folder(model, "seed" if config.model == "seed" else None)
+    engine = Engine(device, config.precision, config.sample_tokens)
+    policy = LocalPolicy.from_folder(model, "seed" if config.model == "seed" else None, engine)
     headline = Headline() if config.tasks is None else Headline(None)
 
     make = partial(

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from demur.anchors import make_anchor
-from demur.config import Distil, PolicyGradient, Recipe
 from demur.games import GAMES
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
@@ -28,6 +27,7 @@ from demur.learners.samples import make_samples
 from demur.meters import batch_stats
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings, task_pool
+from demur.recipe import Distil, PolicyGradient, Recipe
 from demur.rewards import make_parts, score
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats

@@ -1,9 +1,9 @@
 """Tree attention, registered with transformers under a name of its own.
 
-A forest of sequences (``forest.py``) is fed as one row without padding, so every layer but attention
-computes each token once. Attention is cut into parts, each a padded block of queries against a block
-of keys: a run of tokens with itself, and a run with each of the runs above it. The parts of one
-query are merged by their log-sum-exp, which is exact (arXiv 2205.14135, section 3.1):
+A forest of sequences (``forest.py``) is fed as one row without padding, so every layer but
+attention computes each token once. Attention is cut into parts, each a padded block of queries
+against a block of keys: a run of tokens with itself, and a run with each of the runs above it. The
+parts of one query are merged by their log-sum-exp, which is exact (arXiv 2205.14135, section 3.1):
 
     out = sum_i out_i * exp(lse_i - lse),     lse = log sum_i exp(lse_i)
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,9 +135,7 @@ class Parts:
         """The bias of a part, made once a pass and not once a layer."""
         slot = (number, window, dtype)
         if slot not in self._biases:
-            self._biases[slot] = self.parts[number].bias(
-                self.positions, self.offset, window, dtype
-            )
+            self._biases[slot] = self.parts[number].bias(self.positions, self.offset, window, dtype)
         return self._biases[slot]
 
 
@@ -260,7 +259,7 @@ def _widen(x: Tensor, like: Tensor) -> Tensor:
 def dense_parts(forest: Forest, device: torch.device) -> list[Part]:
     """One part: each tree a block that sees itself through a mask. For short trees."""
     bounds = [*forest.roots.tolist(), len(forest)]
-    block = _columns([(a, b - a) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
+    block = _columns([(a, b - a) for a, b in pairwise(bounds)])
     ends = torch.from_numpy(forest.ends)[block.clamp(min=0)]
     query, key = block[:, :, None], block[:, None, :]
     visible = (key >= 0) & (key <= query) & (query < ends[:, None, :])
@@ -367,7 +366,12 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 def forward(
     model: PreTrainedModel, ids: Tensor, positions: Tensor, tree: Tree, columns: Tensor
 ) -> Tensor:
-    """Logits (U, V), in float32, at ``columns`` (U,) of one row of tokens (T,) at ``positions``."""
+    """Logits (U, V), in float32, at ``columns`` (U,) of one row of tokens (T,) at ``positions``.
+
+    Raises ``EngineError`` for a model that tree attention was not set on: it would see no mask.
+    """
+    if getattr(model.config.get_text_config(), "_attn_implementation", None) != NAME:
+        raise EngineError(f"set tree attention on {type(model).__name__} first, with use_tree")
     out = model(
         input_ids=ids[None],
         position_ids=positions[None],

@@ -1,7 +1,7 @@
 """One batch being written: prompts read once, then one token a row at a time.
 
-``TreeDecoder`` keeps the keys and values of a prompt once for all of its rows: a step is one product
-of a prompt's queries with that prompt, and one of each row with what it has written itself.
+``TreeDecoder`` keeps the keys and values of a prompt once for all of its rows: a step is one
+product of a prompt's queries with that prompt, and one of each row with what it wrote itself.
 ``RowsDecoder`` gives every row a cache of its own, transformers' own, for models that cannot take
 tree attention; prompts of one length only, so that nothing is padded.
 """
@@ -143,7 +143,7 @@ class TreeDecoder:
 
     def _grid(self, rows: Tensor, shared: Tensor) -> Tensor:
         """Rows (N, kv heads, r, X) times what their prompt shares, (B, kv heads, Y, X)."""
-        n, kv, r, size = rows.shape
+        kv, r, size = rows.shape[1:]
         prompts = len(self.prompts)
         if self.regular:
             grid = rows.reshape(prompts, self.widest, kv, r, size)
@@ -201,7 +201,8 @@ class TreeDecoder:
         self.slots = torch.empty_like(owner)
         self.slots[by] = sorted_owner * self.widest + rank
         full = self.alive == len(self.prompts) * self.widest
-        self.regular = full and torch.equal(self.slots, torch.arange(self.alive, device=self.device))
+        in_order = torch.arange(self.alive, device=self.device)
+        self.regular = full and torch.equal(self.slots, in_order)
 
     def remember(self, rows: Sequence[Sequence[int]]) -> Remembered:
         """What a later turn may go on from; ``rows`` are the tokens that each row drew."""

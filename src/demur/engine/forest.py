@@ -5,7 +5,7 @@ array therefore says who may attend to whom:
 
     query q sees key k   when   k <= q < ends[k]
 
-whatever the depth of the tree, and a token computed once serves every sequence that goes through it.
+whatever the depth of the tree, and a token computed once serves every sequence through it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A batch that has been written leaves its keys and values here, by reference. A new prompt is looked
 up among the token sequences of all batches kept; in sorted order the one that begins most like it
 is a neighbour, so a lookup is two comparisons.
+
+Only a prompt that goes on from a reply is served. Others may begin alike too, but a number computed
+another way differs in its last bits, and the same question asked twice has to give the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from torch import Tensor
 
 from demur.engine.forest import IntArray
 
-SHORTEST = 8  # tokens in common below which looking back is not worth the copy
 Layers = dict[int, tuple[Tensor, Tensor]]
 
 
@@ -57,7 +59,7 @@ class Remembered:
         return len(self.prompts) * self.width + len(self.rows) * self.room
 
     def find(self, prompt: tuple[int, ...]) -> tuple[int, int]:
-        """The longest common beginning with a sequence here, and which sequence that is."""
+        """How far a sequence here, reply and all, begins a prompt, and which it is (0: none)."""
         if self._sorted is None:
             written = (
                 ((*self.prompts[o], *row[:-1]), r)
@@ -68,7 +70,7 @@ class Remembered:
         best = (0, -1)
         for sequence, row in self._sorted[max(at - 1, 0) : at + 1]:
             best = max(best, (_common(sequence, prompt), row))
-        return best
+        return best if best[0] > len(self.prompts[self.owner[best[1]]]) else (0, -1)
 
     def places(self, row: int, length: int) -> IntArray:
         """Where the first tokens of a row's sequence stand: prompts first, then branches."""
@@ -115,7 +117,7 @@ class History:
 
     def find(self, prompt: tuple[int, ...]) -> Found:
         """The longest beginning of a prompt that is held; never all of it, the end is read anew."""
-        best, batch, row = SHORTEST - 1, -1, -1
+        best, batch, row = 0, -1, -1
         for number, held in enumerate(self.batches):
             length, which = held.find(prompt)
             length = min(length, len(prompt) - 1)

@@ -34,7 +34,7 @@ def use_tree(model: PreTrainedModel) -> bool:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
     if why is None:
         return True
-    if before is not None and before != NAME:
+    if before and before != getattr(model.config, "_attn_implementation", None):
         model.set_attn_implementation(before)
     warnings.warn(
         f"{type(model).__name__} cannot be computed as a tree ({why}): padded rows are used, which "

@@ -19,10 +19,9 @@ from transformers import PreTrainedModel
 
 from demur.engine.decode import Decoder, RowsDecoder, TreeDecoder
 from demur.engine.history import History
+from demur.engine.options import SAMPLE_TOKENS
 from demur.errors import EngineError, TrainingError
 from demur.schema import Sampling
-
-TOKEN_BUDGET = 48_000  # tokens of KV cache (prompts once, every row's completion) held at once
 
 
 @dataclass
@@ -46,7 +45,7 @@ def sample(
     *,
     stop_ids: frozenset[int],
     shared: bool = True,
-    budget: int = TOKEN_BUDGET,
+    budget: int = SAMPLE_TOKENS,
     history: History | None = None,
 ) -> list[list[Drawn]]:
     """Draw ``n`` completions for each prompt (token ids), in the order of the prompts.
@@ -90,8 +89,8 @@ def _batches(wanted: Batch, extra: int, budget: int, shared: bool) -> Iterator[B
         if once + each > budget:
             raise EngineError(
                 f"one reply needs {len(prompt)} + {extra} tokens and the token budget of sampling "
-                f"is {budget}; raise it with --set engine.sample_tokens={len(prompt) + extra} or "
-                "ask for fewer tokens"
+                f"is {budget}; set engine.sample_tokens (with evaluate: sample_tokens) to at "
+                f"least {len(prompt) + extra}, or ask for fewer tokens"
             )
         left = list(rows)
         while left:

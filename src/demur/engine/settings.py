@@ -1,56 +1,55 @@
-"""Where and how the engine computes: device, precision, budgets."""
+"""The device, the precision and the memory that the engine's options ask for."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from demur.engine import sampler, tree
+from demur.engine.options import Engine
 from demur.errors import ConfigError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-@dataclass(frozen=True)
-class Engine:
-    """Settings of the engine.
+def place(engine: Engine) -> torch.device:
+    """The device to compute on; raises ``ConfigError`` for one that is not there."""
+    if engine.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(engine.device)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"no device {engine.device!r}: give auto, cpu, cuda or cuda:0")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{engine.device} is not there ({torch.cuda.device_count()} CUDA devices are); "
+            "use --device cpu, or install a CUDA build of torch"
+        )
+    return device
 
-    ``device`` is auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or cuda:N.
-    ``precision`` auto is bfloat16 autocast on a GPU and float32 on a CPU; weights and optimiser are
-    float32 either way. ``sample_tokens`` bounds the KV cache and ``update_tokens`` the tokens of
-    one forward pass; with ``checkpointing`` activations are computed again instead of kept.
+
+def autocast(engine: Engine, device: torch.device) -> AbstractContextManager[object]:
+    """What forward passes run in."""
+    half = engine.precision == "bfloat16" or (engine.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+
+
+def keep_memory() -> None:
+    """Let the C library keep what it frees, for the next allocation of this process.
+
+    By default glibc maps every large tensor anew, and the kernel then clears its pages one by one:
+    a tenth to a third of an update on a CPU (docs/results/engine.md). Elsewhere nothing is done.
     """
-
-    device: str = "auto"
-    precision: Precision = "auto"
-    sample_tokens: int = sampler.TOKEN_BUDGET
-    update_tokens: int = tree.TOKEN_BUDGET
-    checkpointing: bool = False
-
-    def place(self) -> torch.device:
-        """The device to compute on; raises ``ConfigError`` for one that is not there."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            device = torch.device("meta")
-        if device.type not in ("cpu", "cuda"):
-            raise ConfigError(f"no device {self.device!r}: give auto, cpu, cuda or cuda:0")
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                f"{self.device} is not there ({torch.cuda.device_count()} CUDA devices are); "
-                "use --device cpu, or install a CUDA build of torch"
-            )
-        return device
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """What forward passes run in."""
-        half = self.precision == "bfloat16" or (self.precision == "auto" and device.type == "cuda")
-        return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,10 +18,10 @@ from transformers import PreTrainedModel
 
 from demur.engine.attention import Parts, dense_parts, forward, merged_parts
 from demur.engine.forest import Forest, families, join, plant
+from demur.engine.options import UPDATE_TOKENS
 from demur.errors import EngineError
 from demur.schema import Sample
 
-TOKEN_BUDGET = 12_000  # tokens in one forward pass; more are accumulated
 PIECE = 64  # rows of logits handled at a time on a CPU
 SHORT = 320  # tokens of a tree up to which a mask is faster than merging (docs/results/engine.md)
 
@@ -54,7 +54,7 @@ def pack(
     *,
     pad_id: int,
     shared: bool = True,
-    budget: int = TOKEN_BUDGET,
+    budget: int = UPDATE_TOKENS,
     short: int = SHORT,
     whole: bool = False,
     device: torch.device | str = "cpu",
@@ -71,7 +71,8 @@ def pack(
         return
     waiting: dict[bool, list[tuple[Forest, list[int]]]] = {True: [], False: []}
     fed = [(*s.prompt_ids, *s.completion_ids[:-1]) for s in samples]
-    for members in families(fed, [len(s.prompt_ids) for s in samples]):
+    trees_of = families(fed, [len(s.prompt_ids) for s in samples])
+    for members in _united(samples, trees_of) if whole else trees_of:
         for is_short, tree, chosen in _fit(samples, fed, members, budget, short, whole):
             waiting[is_short].append((tree, chosen))
     for is_short, trees in waiting.items():
@@ -86,6 +87,18 @@ def pack(
             used += len(tree)
         if batch:
             yield _pack_trees(samples, batch, is_short, there)
+
+
+def _united(samples: Sequence[Sample], trees: list[list[int]]) -> list[list[int]]:
+    """Trees that hold samples of one group, as one unit."""
+    unit_of: dict[int, list[int]] = {}
+    for members in trees:
+        joined = list(members)
+        for unit in {id(u): u for i in members if (u := unit_of.get(samples[i].group))}.values():
+            joined += unit
+        for i in joined:
+            unit_of[samples[i].group] = joined
+    return list({id(unit): unit for unit in unit_of.values()}.values())
 
 
 def _fit(
@@ -252,7 +265,7 @@ class _Chosen(torch.autograd.Function):
     A vocabulary's worth of floats a token is most of what a small model moves through memory, so
     both passes go by a few rows at a time, which stay in the cache:
 
-        lp_m = x[r_m, t_m] / tau - lse_r,      d lp_m / d x[r] = (one_hot(t_m) - softmax(x[r])) / tau
+        lp_m = x[r_m, t_m] / tau - lse_r,    d lp_m / d x[r] = (one_hot(t_m) - softmax(x[r])) / tau
     """
 
     @staticmethod
@@ -279,4 +292,5 @@ class _Chosen(torch.autograd.Function):
 
 
 def _pieces(x: Tensor) -> tuple[Tensor, ...]:
-    return x.split(PIECE if x.device.type == "cpu" else max(len(x), 1))
+    found: tuple[Tensor, ...] = x.split(PIECE if x.device.type == "cpu" else max(len(x), 1))
+    return found

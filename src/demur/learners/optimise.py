@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from demur.engine import state, tree
-from demur.engine.settings import Engine, out_of_memory
+from demur.engine.options import Engine
+from demur.engine.settings import autocast, out_of_memory
 from demur.errors import EngineError, TrainingError
 from demur.schema import Sample, Stats
 
@@ -110,7 +111,7 @@ class Optimiser:
                 whole=loss.whole_groups,
                 device=device,
             ):
-                with engine.autocast(device):
+                with autocast(engine, device):
                     anchor = _reference(reference, packed, loss)
                     logits = tree.completion_logits(self.model, packed)
                 value, stats = loss(logits, packed, samples, scale, anchor)
@@ -197,9 +198,7 @@ def _reference(model: PreTrainedModel | None, packed: tree.Packed, loss: Loss) -
     if model is None or not loss.needs_reference:
         return None
     with torch.no_grad():
-        return tree.token_logprobs(
-            tree.completion_logits(model, packed), packed, loss.temperature
-        )
+        return tree.token_logprobs(tree.completion_logits(model, packed), packed, loss.temperature)
 
 
 def set_checkpointing(model: PreTrainedModel, on: bool) -> None:
@@ -210,7 +209,10 @@ def set_checkpointing(model: PreTrainedModel, on: bool) -> None:
     """
     if not on:
         return
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hasattr(model, "activation_checkpointing_enable"):  # its name in newer transformers
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
     if not layers:
         raise EngineError(

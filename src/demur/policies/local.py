@@ -26,8 +26,9 @@ from transformers.utils import logging
 
 from demur.engine import sampler
 from demur.engine.history import History
+from demur.engine.options import Engine
 from demur.engine.probe import use_tree
-from demur.engine.settings import Engine, out_of_memory
+from demur.engine.settings import autocast, keep_memory, out_of_memory, place
 from demur.errors import EngineError, ModelFolderError, TrainingError
 from demur.learners.optimise import Loss, Optimiser, set_checkpointing
 from demur.policies.folder import check_model_folder
@@ -54,7 +55,7 @@ class LocalPolicy:
         engine: Engine = DEFAULT,
     ) -> None:
         self.engine = engine
-        self.model = model.eval().to(engine.place())
+        self.model = model.eval().to(place(engine))
         set_checkpointing(self.model, engine.checkpointing)
         self.tokenizer = tokenizer
         self.name = name
@@ -203,10 +204,9 @@ class LocalPolicy:
         prompts = [self.prompt_ids(d) for d in dialogues]
         room = [i for i, p in enumerate(prompts) if len(p) + sampling.max_tokens <= self.context]
         if len(room) < len(prompts):
-            longest = max(len(p) for p in prompts)
             warnings.warn(
-                f"{self.name} reads {self.context} tokens: a prompt of up to {longest} and a reply "
-                f"of {sampling.max_tokens} do not fit, so it is given none; shorten the prompts or "
+                f"{self.name} reads {self.context} tokens at most: a prompt that leaves no room "
+                f"for a reply of {sampling.max_tokens} gets an empty one; shorten such prompts or "
                 "ask for fewer tokens",
                 ContextWarning,
                 stacklevel=2,
@@ -237,7 +237,7 @@ class LocalPolicy:
         """Sample; where memory runs out, again with half the token budget."""
         while True:
             try:
-                with self.engine.autocast(self.model.device):
+                with autocast(self.engine, self.model.device):
                     return sampler.sample(
                         self.model,
                         prompts,
@@ -377,7 +377,12 @@ def _agreement(a: str, b: str) -> int:
 
 
 def quiet_libraries(threads: int | None) -> None:
-    """Keep transformers' bars and notices out of our output; set PyTorch's threads if given."""
+    """Prepare a process of ours: no bars and notices of transformers, PyTorch's threads if given.
+
+    Freed memory is kept for the next tensor.
+    """
+    keep_memory()
+    warnings.formatwarning = lambda message, *_, **__: f"demur: {message}\n"
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if threads is not None:

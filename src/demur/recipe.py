@@ -1,0 +1,196 @@
+"""What a recipe may say: which tasks, and which stages of training one after the other.
+
+Every key is checked against the registries of games, anchors and rewards and against its own
+bounds, so that nothing fails an hour later. ``config`` reads recipes and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, model_validator
+
+from demur.anchors import make_anchor
+from demur.engine.options import SAMPLE_TOKENS, UPDATE_TOKENS, Engine, Precision
+from demur.errors import ConfigError, UnknownName
+from demur.games import GAMES
+from demur.rewards import check_weights
+from demur.schema import Speaker
+from demur.tasks.grader import get_grader
+from demur.tasks.source import RELIABILITIES
+from demur.world.questions import FAMILIES, PLAY_FAMILIES
+
+Scalar = bool | int | float | str
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions, no infinities."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class FileTasks(Strict):
+    """Tasks from a file instead of the embedded world; see ``demur.tasks.file.load_tasks``."""
+
+    path: str
+    question: str = "question"
+    answer: str = "answer"
+    grader: str | None = None
+    family: str | None = None
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> FileTasks:
+        if self.grader is not None:
+            get_grader(self.grader)
+        return self
+
+
+class Tasks(Strict):
+    """What is asked and what is claimed beside it.
+
+    ``claim_reliabilities`` are the rates at which claims are right, drawn evenly; a wrong claim is
+    a perturbation of the truth ("perturb"), one of the model's own wrong answers ("own") or either
+    ("mixed"); ``disclosed`` is the share of claims whose reliability the prompt tells. At most
+    ``pool`` tasks (of each family of the world) are drawn from. ``private_samples`` claim-free
+    replies of up to ``max_tokens`` tokens to each task say what the model thinks on its own.
+    """
+
+    families: list[str] = Field(default=list(PLAY_FAMILIES), min_length=1)
+    claim_reliabilities: list[Share] = Field(default=list(RELIABILITIES), min_length=1)
+    wrong_claims: Literal["perturb", "own", "mixed"] = "mixed"
+    speakers: list[Speaker] = Field(default=["user"], min_length=1)
+    disclosed: Share = 0.7
+    pool: Count = 1600
+    private_samples: Count = 8
+    max_tokens: Count = 32
+    file: FileTasks | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Tasks:
+        for family in self.families:
+            if family not in FAMILIES:
+                raise UnknownName("family", family, FAMILIES)
+        return self
+
+
+class Distil(Strict):
+    """Learn to give in one pass what private deliberation comes to.
+
+    The private samples of each task give a modal answer and its share; ``labels`` tasks whose truth
+    is looked up turn shares into probabilities; Bayes' rule turns these and a claim's reliability
+    into the best reply, and the policy is trained on ``batch`` such replies a step. ``alone_share``
+    of them have no claim. ``warmup`` is the share of the steps over which the learning rate rises;
+    with ``decay`` it then falls to 0. ``expected_score`` weighs the expected Brier loss of the
+    stated confidence against the deliberated probability (0: imitate its level). With
+    ``thought_from`` a thought opens each reply: the modal answer, or nothing where its share is
+    below that (0: no thought).
+    """
+
+    kind: Literal["distil"] = "distil"
+    labels: Count = 300
+    steps: Count = 260
+    batch: Count = 128
+    alone_share: Share = 0.25
+    learning_rate: Positive = 1e-3
+    warmup: Share = 0.05
+    decay: bool = False
+    max_grad_norm: Positive = 1.0
+    expected_score: NotNegative = 0.0
+    thought_from: Share = 0.0
+
+
+class PolicyGradient(Strict):
+    """Play, judge, pay and update, ``steps`` times.
+
+    ``prompts`` groups of ``group`` replies a step; ``alone_share`` of the groups have no claim.
+    With ``spans`` each reward pays its own span, without it the whole reply. ``expected_score``
+    weighs the expected Brier loss of the stated confidence (0: off). ``epochs`` are passes over a
+    step's samples; ``warmup`` and ``decay`` are as for ``Distil``.
+    """
+
+    kind: Literal["policy_gradient"] = "policy_gradient"
+    steps: Count = 100
+    prompts: Count = 32
+    group: Count = 16
+    game: str = "objection"
+    anchor: str = "truth"
+    anchor_options: dict[str, Scalar] = Field(default={})
+    rewards: dict[str, float] = Field(default={"correctness": 1.0})
+    spans: bool = False
+    expected_score: NotNegative = 0.0
+    advantage: Literal["mean", "mean_std"] = "mean"
+    normalise: Literal["grpo", "dr_grpo", "bnpo"] = "bnpo"
+    clip: Positive = 0.2
+    kl: NotNegative = 0.0
+    learning_rate: Positive = 1e-4
+    warmup: Share = 0.05
+    decay: bool = False
+    max_grad_norm: Positive = 1.0
+    epochs: Count = 1
+    temperature: Positive = 1.0
+    max_tokens: Count = 32
+    alone_share: Share = 0.25
+    entropy_floor: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _known(self) -> PolicyGradient:
+        if self.game not in GAMES:
+            raise UnknownName("game", self.game, GAMES)
+        make_anchor(  # with stand-ins for what the run supplies: only the options are tried here
+            self.anchor,
+            self.anchor_options,
+            rng=np.random.default_rng(0),
+            private=lambda task: (None, 0.0),
+        )
+        check_weights(self.rewards)
+        if self.group < 2:
+            raise ConfigError(
+                f"group must be at least 2 with advantage = {self.advantage!r}: a reply is "
+                f"compared with the others of its group"
+            )
+        return self
+
+
+Stage = Annotated[Distil | PolicyGradient, Discriminator("kind")]
+STAGES: dict[str, type[Distil | PolicyGradient]] = {
+    "distil": Distil,
+    "policy_gradient": PolicyGradient,
+}
+
+
+class EngineTable(Strict):
+    """How the engine computes; see ``demur.engine.options.Engine``. The device is no part of it."""
+
+    precision: Precision = "auto"
+    sample_tokens: Count = SAMPLE_TOKENS
+    update_tokens: Count = UPDATE_TOKENS
+    checkpointing: bool = False
+
+    def on(self, device: str) -> Engine:
+        """The engine's options on a device."""
+        return Engine(device, **self.model_dump())
+
+
+class Recipe(Strict):
+    """One experiment: tasks and stages. ``source`` names the paper, if there is one.
+
+    A checkpoint is taken every ``checkpoint_every`` steps and at the end of each stage; every
+    ``probe_every`` steps the policy is measured on the dev split, where there is one.
+    """
+
+    name: str
+    description: str = ""
+    source: str = ""
+    checkpoint_every: Count = 50
+    probe_every: Count = 40
+    tasks: Tasks = Field(default=Tasks())
+    engine: EngineTable = Field(default=EngineTable())
+    stages: list[Stage] = Field(min_length=1)
