@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from demur.config import (
     recipe_names,
     to_toml,
 )
+from demur.engine.options import Engine
 from demur.errors import ConfigError, UnknownName
 from demur.recipe import Distil, PolicyGradient, Recipe
 
@@ -62,6 +64,18 @@ def gradient(recipe: Recipe, number: int = 1) -> PolicyGradient:
 
 def table(**stage: object) -> dict[str, object]:
     return {"name": "t", "stages": [{"kind": "policy_gradient", **stage}]}
+
+
+def test_the_engine_table_reaches_the_engine() -> None:
+    """Its keys are the engine's options, all but the device, which is no part of a recipe."""
+    recipe = load_recipe("demur", ["engine.update_tokens=500", "engine.precision=bfloat16"])
+    assert recipe.engine.on("cpu") == Engine("cpu", "bfloat16", update_tokens=500)
+    assert load_recipe("demur").engine.on("auto") == Engine()
+    assert {f.name for f in fields(Engine)} - {"device"} == set(type(recipe.engine).model_fields)
+    with pytest.raises(UnknownName, match=r"engine\.update_tokens"):
+        load_recipe("demur", ["engine.update_token=500"])
+    with pytest.raises(ConfigError, match=r"engine\.sample_tokens"):
+        load_recipe("demur", ["engine.sample_tokens=0"])
 
 
 def test_load_and_defaults(path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from contracts import check_policy
 from tiny import byte_policy, endless_policy, tiny_policy
 
+from demur.engine.options import Engine
 from demur.engine.tree import completion_logits, pack
 from demur.errors import DemurError, ModelFolderError, RunFolderError, TrainingError
 from demur.games import GAMES
@@ -302,6 +303,43 @@ def test_supervised_learning_lowers_the_loss_and_padded_rows_learn_the_same() ->
         )
     assert losses[0][-1] < 0.8 * losses[0][0]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_budgets_of_a_policy_cut_its_work_and_change_nothing() -> None:
+    small = Engine(sample_tokens=60, update_tokens=60)
+    figures = []
+    for engine in (Engine(), small):
+        whole = tiny_policy()
+        policy = LocalPolicy(whole.model, whole.tokenizer, engine=engine)
+        passes: list[int] = []
+        policy.model.register_forward_pre_hook(
+            lambda _, args, kwargs, seen=passes: seen.append(kwargs["input_ids"].numel()),
+            with_kwargs=True,
+        )
+        policy.optimise(1e-2)
+        samples = drawn_samples(policy, 1)
+        drew = len(passes)
+        stats = policy.update(samples, PolicyGradient())
+        figures.append((samples, stats, drew, len(passes) - drew))
+    (samples, stats, drew, learnt), (again, others, drew_more, learnt_more) = figures
+    assert [s.completion_ids for s in again] == [s.completion_ids for s in samples]
+    assert others["loss"] == pytest.approx(stats["loss"], abs=1e-6)
+    assert others["grad_norm"] == pytest.approx(stats["grad_norm"], rel=1e-4)
+    assert drew_more > drew and learnt_more > learnt == 1
+
+
+def test_histories_end_with_the_weights_that_made_them(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    policy.optimise(1e-2)
+    policy.save(tmp_path)
+    for change in (
+        lambda: policy.update(plain_samples(policy), Supervised()),
+        lambda: policy.load(tmp_path),
+    ):
+        policy.reply(DIALOGUES, 1, Sampling(0.0, 6, 0))
+        assert policy._history.batches
+        change()
+        assert not policy._history.batches
 
 
 def test_on_policy_ratios_are_one() -> None:

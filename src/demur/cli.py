@@ -23,6 +23,22 @@ import typer
 
 from demur import __version__
 from demur.errors import DemurError
+from demur.flags import (
+    AnswerColumn,
+    Device,
+    Grader,
+    Model,
+    Out,
+    QuestionColumn,
+    Quiet,
+    Resume,
+    Seed,
+    Sets,
+    TaskFile,
+    checked_device,
+    model_folder,
+    use_threads,
+)
 from demur.runlog import explain_os_error, system_error
 
 STOPPED = 130
@@ -35,35 +51,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made if absent.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a recipe's key, as in [cyan]--set learner.steps=3[/cyan]; repeatable.",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on in a folder that holds a run.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only results and errors.")]
-Model = Annotated[
-    str,
-    typer.Option("--model", help="Hugging Face folder, or [cyan]seed[/cyan], the built-in one."),
-]
-Device = Annotated[
-    str,
-    typer.Option("--device", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."),
-]
-TaskFile = Annotated[
-    Path | None, typer.Option("--tasks", help="JSONL or Parquet file of questions and answers.")
-]
-QuestionColumn = Annotated[str, typer.Option("--question", help="Its column of questions.")]
-AnswerColumn = Annotated[str, typer.Option("--answer", help="Its column of right answers.")]
-Grader = Annotated[
-    str | None, typer.Option("--grader", help="exact, number or math; found by itself if left out.")
-]
 
 
 def _version(value: bool) -> None:
@@ -130,12 +117,12 @@ def study(
         first_seed=seed,
         workers=side_by_side,
         threads=max(1, cores // side_by_side),
-        device=_device(device),
+        device=checked_device(device),
     )
     for arm in config.arms:
         recipe_for(arm, config)  # every mistake shows before any work
-    folder = _model_folder(model)
-    _threads()
+    folder = model_folder(model)
+    use_threads()
     started = time.perf_counter()
     with console.StudyDisplay(runs, quiet=quiet) as display:
         result = run_study(config, folder, out, display, resume=resume)
@@ -191,9 +178,9 @@ def train(
     resolved = check_recipe(apply_overrides(data, set_ or ()), where)
     if resolved.tasks.file is not None:  # a bad file shows before a folder is made
         task_pool(resolved.tasks, np.random.default_rng(0))
-    _threads()
-    engine = resolved.engine.on(_device(device))
-    policy = LocalPolicy.from_folder(_model_folder(model), engine=engine)
+    use_threads()
+    engine = resolved.engine.on(checked_device(device))
+    policy = LocalPolicy.from_folder(model_folder(model), engine=engine)
     settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
     run = RunFolder(out, settings, resume=resume)
     steps = sum(stage.steps for stage in resolved.stages)
@@ -258,10 +245,10 @@ def evaluate(
         max_tokens=max_tokens,
         seed=seed,
     ).override(set_ or ())
-    _threads()
+    use_threads()
     with console.spinner("loading", quiet=quiet) as say:
         result = run_evaluation(
-            config, _model_folder(model), out, say, device=_device(device), resume=resume
+            config, model_folder(model), out, say, device=checked_device(device), resume=resume
         )
     page = _report([out], None)
     console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
@@ -327,7 +314,7 @@ def pretrain(
     from demur.card import write_card
     from demur.world.seed import make_seed
 
-    _threads()
+    use_threads()
     with console.bar(quiet=quiet) as progress:
         task = progress.add_task("pretrain", total=None, note="")
 
@@ -350,25 +337,33 @@ def bench(
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            "--measure", help="sampling, update, share or memory; repeatable. Default: all."
+            "--measure",
+            help="sampling, update, step, share, growth or memory; repeatable. Default: all.",
         ),
     ] = None,
     size: Annotated[
-        list[str] | None, typer.Option("--size", help="1M or 9M; repeatable. Default: both.")
+        list[str] | None,
+        typer.Option(
+            "--size",
+            help="1M, 3M, 9M, 30M, 100M or 500M; repeatable. Default: 1M and 9M; on a GPU 100M "
+            "and 500M.",
+        ),
     ] = None,
+    device: Device = "auto",
     repeats: Annotated[
         int, typer.Option("--repeats", help="Timed runs a side, of which the median counts.", min=1)
     ] = 5,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The first case of each measure at 1M only: seconds.")
+        bool, typer.Option("--quick", help="The first case of each measure and size only.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the engine beside what people use, on random weights: about 10 minutes on 2 cores.
+    r"""Measure the engine beside what people use, on random weights: about half an hour on 2 cores.
 
-    Both sides run in turn on the same model, prompts and lengths. A ratio above 1 says that demur
-    is better; for share it is the part of the machine's speed that an update uses. Memory takes a
-    fresh process a side. Let nothing else run meanwhile.
+    Both sides run in turn on the same weights, prompts and lengths. A ratio above 1 says that demur
+    is better; for share it is the part of the machine's speed that an update uses, for growth the
+    exponent of time. Memory takes a fresh process a side. Let nothing else run meanwhile. Whole
+    steps run beside TRL: [dim]pip install 'demur\[bench]'[/dim].
 
     [dim]demur bench --out bench[/dim]
     [dim]demur bench --measure update --size 9M --out bench-update[/dim]
@@ -376,50 +371,31 @@ def bench(
     from demur import console
     from demur.bench import run_bench, write_bench
 
-    _threads()
+    use_threads()
     with console.bar(quiet=quiet) as progress:
         task = progress.add_task("bench", total=None, note="")
 
         def watch(done: int, total: int, note: str) -> None:
             progress.update(task, completed=done, total=total, note=note)
 
-        found = run_bench(measure, size, repeats=repeats, quick=quick, watch=watch)
-    path = write_bench(out, found)
+        found = run_bench(
+            measure,
+            size,
+            repeats=repeats,
+            quick=quick,
+            device=checked_device(device),
+            watch=watch,
+            keep=lambda so_far: write_bench(out, so_far),
+        )
     console.out.print(console.bench_table(found["rows"]))
-    console.out.print(f"Figures: {path}", highlight=False, markup=False, soft_wrap=True)
+    console.out.print(f"Figures: {out / 'bench.json'}", highlight=False, markup=False)
+    console.out.print(f"Plots:   {out / 'bench.html'}", highlight=False, markup=False)
 
 
 def _report(folders: list[Path], out: Path | None) -> Path:
     from demur.report import write_report
 
     return write_report(folders, out)
-
-
-def _model_folder(model: str) -> Path:
-    if model == "seed":
-        from demur.world.seed import SEED_FOLDER
-
-        return SEED_FOLDER
-    from demur.policies.folder import check_model_folder
-
-    check_model_folder(Path(model))
-    return Path(model)
-
-
-def _device(name: str) -> str:
-    """The device as typed, once it is known to be there."""
-    from demur.engine.options import Engine
-    from demur.engine.settings import place
-
-    place(Engine(device=name))
-    return name
-
-
-def _threads() -> None:
-    """Use the machine's cores unless OMP_NUM_THREADS says otherwise."""
-    from demur.policies.local import quiet_libraries
-
-    quiet_libraries(None if "OMP_NUM_THREADS" in os.environ else os.cpu_count() or 1)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import torch
 
 from demur.bench import beside, growth, memory, step
 from demur.bench.cases import ON_GPU, SAMPLING, SHAPES, STEP, UPDATE, USUAL, Case, build
+from demur.bench.plot import markdown, write_plot
 from demur.engine.options import Engine
 from demur.engine.settings import place
 from demur.errors import UnknownName
@@ -86,8 +87,10 @@ def run_bench(
 
 
 def write_bench(folder: Path, found: dict[str, Any]) -> Path:
-    """Write ``bench.json`` into a folder, which is made if absent."""
+    """Write ``bench.json``, its table and its plots into a folder, which is made if absent."""
     folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "bench.md", markdown(found["rows"]))
+    write_plot(folder, found)
     return atomic_write(folder / "bench.json", json.dumps(found, indent=1) + "\n")
 
 

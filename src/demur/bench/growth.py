@@ -70,8 +70,9 @@ def _turns(size: str, repeats: int, device: str) -> list[float]:
 
 
 def converse(policy: LocalPolicy, turns: int) -> None:
-    """Eight dialogues of some turns, each with a question of 24 words and as long a reply; then
-    one update on every reply of every turn.
+    """Eight dialogues of some turns, then one update on every reply of every turn.
+
+    A turn is a question of 24 words and a reply as long.
     """
     case = Case(8, 1, 24, 24)
     vocabulary = policy.model.config.vocab_size

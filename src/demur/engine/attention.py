@@ -197,11 +197,16 @@ def _block(columns: Tensor, rows: Tensor) -> Tensor:
     return picked.view(n, length, *rows.shape[1:]).transpose(1, 2)
 
 
+def _has_flash(q: Tensor) -> bool:
+    """Whether PyTorch's flash kernel takes it; elsewhere the same is done by plain products."""
+    return q.device.type == "cpu"
+
+
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Outputs (n, heads, Lq, D) and log-sum-exp (n, heads, Lq) of a block."""
-    if q.device.type == "cpu":
+    if _has_flash(q):
         found: tuple[Tensor, Tensor] = _FLASH(q, k, v, 0.0, causal, attn_mask=bias, scale=scale)
         return found
     scores = _scores(q, k, bias, causal, scale)
@@ -222,7 +227,7 @@ def _attend_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of a block's queries, keys and values, given the merged output and size."""
-    if q.device.type == "cpu":
+    if _has_flash(q):
         found: tuple[Tensor, Tensor, Tensor] = _FLASH_BACKWARD(
             g, q, k, v, out, lse.contiguous(), 0.0, causal, attn_mask=bias, scale=scale
         )

@@ -98,7 +98,10 @@ class Remembered:
 
 
 class History:
-    """The latest batches, as many as ``budget`` tokens hold; ``clear`` when the weights change."""
+    """The latest batches, as many as ``budget`` tokens hold.
+
+    ``clear`` it when the weights change.
+    """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget

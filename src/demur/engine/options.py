@@ -16,9 +16,10 @@ class Engine:
 
     ``device`` is auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or cuda:N.
     ``precision`` auto is bfloat16 autocast on a GPU and float32 on a CPU; weights and optimiser are
-    float32 either way. ``sample_tokens`` bounds the KV cache (prompts once, every row's reply) and
-    ``update_tokens`` the tokens of one forward pass, beyond which gradients are accumulated; with
-    ``checkpointing`` activations are computed again instead of kept.
+    float32 either way. ``sample_tokens`` bounds the KV cache of a batch (prompts once, every row's
+    reply; as much again twice is kept for later turns) and ``update_tokens`` the tokens of one
+    forward pass, beyond which gradients are accumulated; with ``checkpointing`` activations are
+    computed again instead of kept.
     """
 
     device: str = "auto"

@@ -63,7 +63,7 @@ class LocalPolicy:
         self.shared_prefix = use_tree(model) if shared_prefix is None else shared_prefix
         self.reference: PreTrainedModel | None = None
         self.optimiser: Optimiser | None = None
-        self._history = History(engine.sample_tokens)
+        self._history = History(2 * engine.sample_tokens)  # a full batch is padded a little
         self._sample_tokens = engine.sample_tokens
         self._prompts: dict[Dialogue, tuple[int, ...]] = {}
         self._single: dict[int, str] | None = None

@@ -1,0 +1,66 @@
+"""Flags that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made if absent.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe's key, as in [cyan]--set learner.steps=3[/cyan]; repeatable.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in a folder that holds a run.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only results and errors.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="Hugging Face folder, or [cyan]seed[/cyan], the built-in one."),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."),
+]
+TaskFile = Annotated[
+    Path | None, typer.Option("--tasks", help="JSONL or Parquet file of questions and answers.")
+]
+QuestionColumn = Annotated[str, typer.Option("--question", help="Its column of questions.")]
+AnswerColumn = Annotated[str, typer.Option("--answer", help="Its column of right answers.")]
+Grader = Annotated[
+    str | None, typer.Option("--grader", help="exact, number or math; found by itself if left out.")
+]
+
+
+def model_folder(model: str) -> Path:
+    """The folder that a name or path means, once it is known to hold a model."""
+    if model == "seed":
+        from demur.world.seed import SEED_FOLDER
+
+        return SEED_FOLDER
+    from demur.policies.folder import check_model_folder
+
+    check_model_folder(Path(model))
+    return Path(model)
+
+
+def checked_device(name: str) -> str:
+    """The device as typed, once it is known to be there."""
+    from demur.engine.options import Engine
+    from demur.engine.settings import place
+
+    place(Engine(device=name))
+    return name
+
+
+def use_threads() -> None:
+    """Use the machine's cores unless OMP_NUM_THREADS says otherwise."""
+    from demur.policies.local import quiet_libraries
+
+    quiet_libraries(None if "OMP_NUM_THREADS" in os.environ else os.cpu_count() or 1)
