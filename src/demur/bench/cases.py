@@ -15,6 +15,7 @@ from demur.schema import Sample
 
 VOCABULARY = 2048
 CONTEXT = 2048
+SPECIAL = ("<pad>", "<end>", "<unk>")
 LOSS = PolicyGradient()
 
 
@@ -94,10 +95,14 @@ def build(shape: Shape) -> Qwen3ForCausalLM:
 
 
 def words(vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of one word a token: w0 is padding, w1 the end, and text has no template."""
-    core = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocabulary)}, unk_token="w2"))
+    """A tokenizer of one word a token, but for padding, the end and the unknown; no template."""
+    known = {token: i for i, token in enumerate(SPECIAL)}
+    known |= {f"w{i}": i for i in range(len(SPECIAL), vocabulary)}
+    core = Tokenizer(models.WordLevel(known, unk_token=SPECIAL[2]))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="w0", eos_token="w1")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[1], unk_token=SPECIAL[2]
+    )
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     return tokenizer
 
@@ -118,7 +123,7 @@ def learner(shape: Shape, shared: bool, device: str) -> LocalPolicy:
 def prompts(case: Case, vocabulary: int = VOCABULARY) -> list[tuple[int, ...]]:
     """Random prompts of the case's length."""
     generator = torch.Generator().manual_seed(1)
-    drawn = torch.randint(2, vocabulary, (case.prompts, case.prompt), generator=generator)
+    drawn = torch.randint(3, vocabulary, (case.prompts, case.prompt), generator=generator)
     return [tuple(row) for row in drawn.tolist()]
 
 
@@ -127,7 +132,7 @@ def groups(case: Case, vocabulary: int = VOCABULARY) -> list[Sample]:
     generator = torch.Generator().manual_seed(2)
     samples = []
     for group, prompt in enumerate(prompts(case, vocabulary)):
-        drawn = torch.randint(2, vocabulary, (case.group, case.completion), generator=generator)
+        drawn = torch.randint(3, vocabulary, (case.group, case.completion), generator=generator)
         for i, reply in enumerate(drawn.tolist()):
             samples.append(
                 Sample(

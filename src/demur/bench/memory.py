@@ -38,7 +38,7 @@ def _apart(size: str, case: Case, side: str, device: str) -> float | None:
 
 def _peak(size: str, case: Case, side: str, device: str, threads: int) -> float | None:
     """MiB at the peak less MiB before; ``None`` where the system does not tell."""
-    quiet_libraries(threads, keep=False)
+    quiet_libraries(threads)  # as every command runs
     small = Case(2, 2, 4, 4)  # what any update needs, whatever its size, comes first
     shape = SHAPES[size]
     if side == "trl":

@@ -32,7 +32,7 @@ def asked(case: Case, vocabulary: int) -> list[str]:
 
 def paid(text: str) -> float:
     """The share of even words: different for almost every reply."""
-    drawn = text.split()
+    drawn = [word for word in text.split() if word.startswith("w")]
     return sum(int(word[1:]) % 2 == 0 for word in drawn) / max(len(drawn), 1)
 
 

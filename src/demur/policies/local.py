@@ -376,13 +376,12 @@ def _agreement(a: str, b: str) -> int:
     return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
-def quiet_libraries(threads: int | None, *, keep: bool = True) -> None:
+def quiet_libraries(threads: int | None) -> None:
     """Prepare a process of ours: no bars and notices of transformers, PyTorch's threads if given.
 
-    Freed memory is kept for the next tensor, unless ``keep`` is False.
+    Freed memory is kept for the next tensor.
     """
-    if keep:
-        keep_memory()
+    keep_memory()
     warnings.formatwarning = lambda message, *_, **__: f"demur: {message}\n"
     logging.set_verbosity_error()
     logging.disable_progress_bar()
