@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -446,7 +447,7 @@ from demur.learners.policy_gradient import Supervised
 from demur.schema import Message, Sample, Sampling
 
 torch.set_num_threads(1)
-policy = tiny_policy()
+policy = tiny_policy(**{shape})
 policy.optimise(1e-3)
 reply = tuple(range(2, 60))
 samples = [
@@ -470,23 +471,29 @@ print("WARNED", len(caught), *(str(w.message) for w in caught))
 
 DRAW = (
     "asked = [(Message('user', 'a' * 40 + chr(98 + i % 20) * (i + 1)),) for i in range(60)]; "
-    "print('DREW', len(policy.reply(asked, 64, Sampling(1.0, 40, 0))))"
+    "print('DREW', len(policy.reply(asked, 8, Sampling(1.0, 40, 0))))"
 )
+# Eight KiB of keys and values a token, about 200 MiB in all: much more than what a process takes by
+# the way. (The samples of an update are large enough for the smallest model.)
+WIDE = {"hidden": 256, "layers": 4, "heads": 4, "kv_heads": 4}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on address space")
 @pytest.mark.parametrize(
-    ("room", "work", "wanted"),
+    ("room", "shape", "work", "wanted"),
     [
-        (64, "print('LOSS', policy.update(samples, Supervised())['loss'])", "LOSS"),
-        (30, DRAW, "DREW"),
-        (0, "policy.update(samples, Supervised())", "RAISED EngineError out of memory"),
+        (64, {}, "print('LOSS', policy.update(samples, Supervised())['loss'])", "LOSS"),
+        (100, WIDE, DRAW, "DREW"),
+        (0, {}, "policy.update(samples, Supervised())", "RAISED EngineError out of memory"),
     ],
 )  # fmt: skip
-def test_out_of_memory(room: int, work: str, wanted: str) -> None:
+def test_out_of_memory(room: int, shape: dict[str, int], work: str, wanted: str) -> None:
     """A real limit on a real process: less at a time with a warning, or one clear error."""
-    code = EXHAUST.format(paths=[p for p in sys.path if p], room=room, work=work)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    code = EXHAUST.format(paths=[p for p in sys.path if p], room=room, shape=shape, work=work)
+    env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # an arena reserves 64 MiB at its first use
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=env
+    )
     assert wanted in done.stdout, done.stdout + done.stderr
     assert "out of memory" in done.stdout.split("WARNED", 1)[1]
 

@@ -77,10 +77,11 @@ def tiny_model(kind: str) -> PreTrainedModel:
     return model.eval()
 
 
-def tiny_policy(name: str = "tiny") -> LocalPolicy:
+def tiny_policy(name: str = "tiny", **shape: int) -> LocalPolicy:
     """The embedded world's tokenizer over an untrained model of its shape."""
     tokenizer = build_tokenizer()
-    config = PretrainConfig(hidden=32, layers=2, heads=2, kv_heads=1, inner=64)
+    tiny = {"hidden": 32, "layers": 2, "heads": 2, "kv_heads": 1, "inner": 64}
+    config = PretrainConfig(**{**tiny, **shape})
     return LocalPolicy(build_model(config, tokenizer), tokenizer, name)
 
 

@@ -259,6 +259,7 @@ class LocalPolicy:
                     ) from error
             self._history.clear()
             self._sample_tokens //= 2
+            self._history.budget //= 2
             warnings.warn(
                 f"out of memory while sampling; going on with a budget of {self._sample_tokens} "
                 "tokens",
@@ -311,6 +312,7 @@ class LocalPolicy:
                 f"a sample of {longest} tokens is longer than the {self.context} that {self.name} "
                 "reads; leave it out, or use a model with a longer context"
             )
+        self._history.clear()  # its weights are about to change, and its memory is wanted
         stats = self.optimiser.step(
             samples,
             loss,
@@ -320,7 +322,6 @@ class LocalPolicy:
             reference=self.reference,
         )
         self.version += 1
-        self._history.clear()
         return stats
 
     def snapshot(self) -> LocalPolicy:
