@@ -68,16 +68,19 @@ def figure(rows: Sequence[Row]) -> go.Figure:
     made.update_yaxes(autorange="reversed", row=1, col=1)
     made.update_layout(
         template="plotly_white",
-        height=max(420, 26 * len(bars) + 140),
-        width=1200,
-        margin={"l": 230, "r": 20, "t": 50, "b": 40},
-        legend={"orientation": "h", "y": -0.08},
+        barmode="overlay",  # one bar a line, whatever its measure
+        height=max(420, 24 * len(bars) + 140),
+        width=1400,
+        margin={"l": 260, "r": 20, "t": 50, "b": 40},
+        legend={"y": 1, "yanchor": "top"},
     )
+    made.update_traces(textposition="outside", cliponaxis=False, selector={"type": "bar"})
     return made
 
 
 def _name(row: Row) -> str:
-    return f"{row['measure']} {row['case']}, {size_of(row)}"
+    beside = ", TRL" if row["measure"] == "memory" and "TRL" in row["against"] else ""
+    return f"{row['measure']} {row['case']}, {size_of(row)}{beside}"
 
 
 def write_plot(folder: Path, found: Mapping[str, Any]) -> Path:

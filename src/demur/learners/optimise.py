@@ -171,7 +171,15 @@ class Optimiser:
             )
         for group in self.adamw.param_groups:
             group["lr"] = self.rate * self.schedule()
-        self.adamw.step()
+        try:
+            self.adamw.step()  # the first one allocates its two moments, before it changes anything
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise EngineError(
+                "out of memory for the optimiser's state, which takes twice what is trained; train "
+                "a smaller model, or an adapter on it"
+            ) from error
         self.taken += 1
         return _averages(totals) | {"grad_norm": norm, "samples": float(count)}
 
