@@ -32,7 +32,7 @@ MEASURES = ("sampling", "update", "step", "share", "growth", "memory")
 
 def plan_of(measure: str) -> list[tuple[Measure, Case | str]]:
     """What a measure runs for each model size: a function and what it is run on."""
-    return {
+    plan: dict[str, list[tuple[Measure, Case | str]]] = {
         "sampling": [(beside.sampling, case) for case in SAMPLING],
         "update": [(beside.update, case) for case in UPDATE],
         "step": [(step.step, case) for case in STEP],
@@ -42,7 +42,8 @@ def plan_of(measure: str) -> list[tuple[Measure, Case | str]]:
             *[(memory.update_memory, case) for case in UPDATE],
             *[(memory.step_memory, case) for case in STEP],
         ],
-    }[measure]
+    }
+    return plan[measure]
 
 
 def run_bench(

@@ -91,7 +91,9 @@ def build(shape: Shape) -> Qwen3ForCausalLM:
         eos_token_id=None,
         pad_token_id=0,
     )
-    return Qwen3ForCausalLM(config).requires_grad_(True).eval()
+    model = Qwen3ForCausalLM(config)
+    model.eval()
+    return model
 
 
 def words(vocabulary: int) -> PreTrainedTokenizerFast:

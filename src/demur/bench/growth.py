@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def _own(size: str, cases: Sequence[Case], repeats: int, device: str) -> list[fl
     policy = learner(shape, True, device)
     texts = [asked(case, shape.vocabulary) for case in cases]
     return _in_turn(
-        [lambda c=c, t=t: own_step(policy, c, t, 0) for c, t in zip(cases, texts, strict=True)],
+        [partial(own_step, policy, c, t, 0) for c, t in zip(cases, texts, strict=True)],
         repeats,
     )
 
@@ -61,12 +62,12 @@ def _sizes(repeats: int, device: str) -> list[float]:
     case = Case(8, 16, 200, 24)
     policies = [learner(SHAPES[s], True, device) for s in SIZES]
     texts = asked(case, SHAPES[SIZES[0]].vocabulary)
-    return _in_turn([lambda p=p: own_step(p, case, texts, 0) for p in policies], repeats)
+    return _in_turn([partial(own_step, p, case, texts, 0) for p in policies], repeats)
 
 
 def _turns(size: str, repeats: int, device: str) -> list[float]:
     policy = learner(SHAPES[size], True, device)
-    return _in_turn([lambda n=n: converse(policy, n) for n in TURNS], repeats)
+    return _in_turn([partial(converse, policy, n) for n in TURNS], repeats)
 
 
 def converse(policy: LocalPolicy, turns: int) -> None:
