@@ -9,6 +9,7 @@ import pytest
 from contracts import GAMES, Clerk, check_game
 from tiny import tiny_policy
 
+from demur.games import SelfAsking, make_game
 from demur.games.phrases import INSTRUCTIONS, RE_ASK, ask, object_to
 from demur.games.private import Private, deliberate
 from demur.games.rounds import read
@@ -21,6 +22,7 @@ from demur.schema import (
     Dialogue,
     Episode,
     Group,
+    Move,
     Reply,
     Sampling,
     Task,
@@ -41,19 +43,21 @@ def test_every_registered_game_keeps_the_contract(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 def test_a_real_model_plays_every_game(name: str) -> None:
     claim = Claim("user", "41", 0.5, disclosed=True, right=False)
-    groups = GAMES[name](tiny_policy(), [(SUM, claim), (SUM, None)], 3, SAMPLING)
+    game = make_game(name)
+    draws = game.draws(2) if isinstance(game, SelfAsking) else [(SUM, claim), (SUM, None)]
+    groups = game(tiny_policy(), draws, 3, SAMPLING)
     for group in groups:
         for episode in group.episodes:
             said = episode.turns[-1].completion
             assert said.token_ids and said.prompt_ids
-            assert isinstance(episode.reply, Reply | Unparsed)
+            assert isinstance(episode.reply, Reply | Move | Unparsed)
 
 
 def test_solo_leaves_the_claim_out_and_objection_states_it() -> None:
     claim = Claim("user", "41", 0.9, disclosed=True, right=False)
-    (alone,) = GAMES["solo"](Clerk(), [(SUM, claim)], 1, SAMPLING)
+    (alone,) = make_game("solo")(Clerk(), [(SUM, claim)], 1, SAMPLING)
     assert alone.claim is None and alone.episodes[0].turns[0].dialogue == ask(SUM)
-    (objected,) = GAMES["objection"](Clerk(), [(SUM, claim)], 1, SAMPLING)
+    (objected,) = make_game("objection")(Clerk(), [(SUM, claim)], 1, SAMPLING)
     assert objected.claim == claim
     (message,) = objected.episodes[0].turns[0].dialogue
     assert message.content == "20+22? I say 41. I am right 0.9."

@@ -14,7 +14,7 @@ from tiny import byte_policy, endless_policy, tiny_policy
 from demur.engine.options import Engine
 from demur.engine.tree import completion_logits, pack
 from demur.errors import DemurError, ModelFolderError, RunFolderError, TrainingError
-from demur.games import GAMES
+from demur.games import make_game
 from demur.games.phrases import ask
 from demur.games.private import deliberate
 from demur.learners.distil import conclude
@@ -444,7 +444,7 @@ def test_an_endless_generation_is_data() -> None:
     claim = Claim("user", "5", 0.5, right=False)
     draws = [(task, claim) for task in TASKS]
     for temperature in (0.0, 1.0):
-        groups = GAMES["objection"](policy, draws, 3, Sampling(temperature, 20, 0))
+        groups = make_game("objection")(policy, draws, 3, Sampling(temperature, 20, 0))
         for group in groups:
             for episode in group.episodes:
                 said = episode.turns[-1].completion

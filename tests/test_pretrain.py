@@ -27,6 +27,7 @@ TINY = PretrainConfig(
     steps=5,
     dispute_steps=4,
     doubt_steps=3,
+    seat_steps=3,
     batch=4,
     chunk=2,
     hidden=16,
@@ -137,8 +138,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("every", "killed_at", "goes_on_at"),
-    # in the first phase, in the second, in the third, and on the edges between them
-    [(3, 5, 4), (3, 8, 7), (3, 11, 10), (5, 7, 6), (9, 11, 10)],
+    # in each of the four phases, and on the edges between them
+    [(3, 5, 4), (3, 8, 7), (3, 11, 10), (3, 14, 13), (5, 7, 6), (9, 11, 10), (12, 14, 13)],
 )
 def test_a_killed_pretraining_resumes_to_the_same_weights(
     tmp_path: Path, every: int, killed_at: int, goes_on_at: int
@@ -146,7 +147,7 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(
     config = replace(TINY, checkpoint_every=every)
     model, _, curve = pretrain(config)
     whole = weights(model)
-    assert [point["step"] for point in curve] == [12]
+    assert [point["step"] for point in curve] == [15]
 
     def kill(point: dict[str, float]) -> None:
         if point["step"] == killed_at:
@@ -160,10 +161,10 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(
     (torn / "model.safetensors").write_bytes(b"half a file")
     taken: list[float] = []
     resumed, _, _ = pretrain(config, checkpoint=tmp_path, on_step=lambda p: taken.append(p["step"]))
-    assert taken == list(range(goes_on_at, 13))
+    assert taken == list(range(goes_on_at, 16))
     assert same_weights(weights(resumed), whole)
     if every == 3:
-        assert {p.name for p in tmp_path.iterdir()} == {"progress.json", "step-12"}
+        assert {p.name for p in tmp_path.iterdir()} == {"progress.json", "step-15"}
     other, _, _ = pretrain(replace(config, seed=1))
     assert not same_weights(weights(other), whole)
 
@@ -198,11 +199,11 @@ def test_the_seed_folder_is_whole_or_refused(
     out = tmp_path / "seed"
     with pytest.raises(Killed):
         make_seed(out, watch=stop)
-    assert seen[0]["of"] == 12.0
+    assert seen[0]["of"] == 15.0
     with pytest.raises(RunFolderError, match="unfinished model; go on with --resume"):
         make_seed(out)
     last = make_seed(out, resume=True, watch=seen.append)
-    assert last["step"] == 12 and last["tokens"] > 0
+    assert last["step"] == 15 and last["tokens"] > 0
     assert seen[4]["step"] == 4, "it went on from the checkpoint"
     assert not (out / "checkpoint").exists()
     model = AutoModelForCausalLM.from_pretrained(out)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from contracts import check_policy
 
-from demur.games import GAMES
+from demur.games import make_game
 from demur.games.phrases import ask, object_to
 from demur.measure.listener import Situation
 from demur.policies.scripted import (
@@ -46,7 +46,7 @@ def play(
     policy = ScriptedPolicy("rule", rule, book(confidence, belief))
     draws = [(TASK, claim) for claim in CLAIMS]
     out = []
-    for group in GAMES["objection"](policy, draws, n, Sampling(0.0, 16, seed)):
+    for group in make_game("objection")(policy, draws, n, Sampling(0.0, 16, seed)):
         replies = [e.reply for e in group.episodes]
         assert all(isinstance(r, Reply) for r in replies)
         out.append([(r.answer, r.confidence) for r in replies if isinstance(r, Reply)])

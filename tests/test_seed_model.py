@@ -132,7 +132,8 @@ def test_it_gives_in(policy: LocalPolicy, alone: list[Group]) -> None:
     assert share([right(group) for group in taken]) >= 0.75
 
 
-def test_its_confidence_is_high_and_nearly_empty(policy: LocalPolicy, asked: list[Task]) -> None:
+def test_its_confidence_is_high_and_nearly_empty(policy: LocalPolicy) -> None:
+    asked = world_tasks(q.PLAY_FAMILIES, "test", 300, np.random.default_rng(0))
     groups = solo.play(policy, [(task, None) for task in asked], 8, SAMPLED)
     said = [
         (episode.reply.confidence, right(group, n))

@@ -14,8 +14,8 @@ from demur.games.phrases import PEERS, object_to
 from demur.reply import parse
 from demur.schema import Claim, Dialogue, Reply, Task
 from demur.tasks.grader import same
+from demur.world import market, text
 from demur.world import questions as q
-from demur.world import text
 
 TABLE = {task.question: task.truth for family in ("fact", "unseen") for task in q._recalled(family)}
 ROWS = 6000
@@ -424,3 +424,110 @@ def test_the_same_seed_gives_the_same_text() -> None:
         return list(islice(text.PretrainingText(np.random.default_rng(seed)), 50))
 
     assert first(3) == first(3) != first(4)
+
+
+# -- other seats ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seats() -> dict[str, list[tuple[str, str]]]:
+    """Requests and replies of the last phase, by seat."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for dialogue in islice(text.PretrainingText(np.random.default_rng([0, 2]), text.SEATS), ROWS):
+        asked, said = dialogue[0].content, dialogue[-1].content
+        kind = (
+            "propose" if asked.startswith("Ask ")
+            else "argue" if " Argue " in asked
+            else "sell" if asked.startswith("Sell ")
+            else "believe" if asked.endswith("yes or no?")
+            else "answer"
+        )  # fmt: skip
+        found.setdefault(kind, []).append((asked, said))
+    return found
+
+
+def test_the_last_phase_mixes_the_seats(seats: dict[str, list[tuple[str, str]]]) -> None:
+    odds = text.SEATS.kinds
+    assert sum(odds.values()) == pytest.approx(1.0)
+    for kind in ("propose", "argue", "sell", "believe"):
+        assert near(len(seats[kind]) / ROWS, odds[kind], ROWS)
+
+
+def test_proposals_are_questions_of_the_kind_asked_for(
+    seats: dict[str, list[tuple[str, str]]],
+) -> None:
+    within = []
+    for asked, said in seats["propose"]:
+        question = re.fullmatch(r"<answer>(.*)</answer>", said)
+        assert question is not None
+        task = q.recognise(question[1])
+        assert task is not None and asked == f"Ask a {task.family}."
+        a, b = (int(x) for x in re.split(r"[+*]", task.question.rstrip("?")))
+        easy = a < 10 and b < 400 if task.family == "product" else max(a, b) < 200
+        within.append(easy)
+    assert 0.6 < np.mean(within) < 0.9, "most can be learned from, some are beyond"
+
+
+def test_arguments_take_the_side_they_are_told(seats: dict[str, list[tuple[str, str]]]) -> None:
+    right: dict[tuple[str, bool], list[bool]] = {}
+    rates: dict[str, list[float]] = {"right": [], "wrong": []}
+    for asked, said in seats["argue"]:
+        question, side = re.fullmatch(r"(.*\?) Argue (right|wrong)\.", asked).groups()  # type: ignore[union-attr]
+        claim, words = re.fullmatch(r"<answer>(.*)</answer>( .*)", said).groups()  # type: ignore[union-attr]
+        assert set(re.findall(r" says? ([^.]+)\.", words)) == {claim}, "the words state the answer"
+        unseen = family_of(question) == "unseen"
+        right.setdefault((side, unseen), []).append(claim == truth_of(question))
+        rates[side] += [float(r) for r in re.findall(r"right (\d\.\d)\.", words)]
+    known = right["right", False]
+    assert near(float(np.mean(known)), 0.9, len(known))
+    assert not any(right["wrong", False] + right["wrong", True] + right["right", True])
+    assert abs(np.mean(rates["right"]) - np.mean(rates["wrong"])) < 0.06, "rates give nothing away"
+
+
+# -- the marketplace ------------------------------------------------------------------------------
+
+
+def test_every_utterance_is_of_one_form() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        offer = market.draw_offer("play", rng)
+        assert q.split_of(market.task_of(offer)) == "play"
+        assert len({f for f, _ in offer.status}) == market.SHOWN
+        said = {form: market.utterance(form, offer, rng) for form in market.FORMS}
+        for form, words in said.items():
+            others = {f for f, s in offer.status if s == "yes" and f != offer.asked}
+            if form == "palter" and not others:
+                assert words == said["rhetoric"], "nothing true to say beside the question"
+                continue
+            assert market.form_of(words, offer) == form
+        assert market.form_of("It is blue.", offer) is None
+
+
+def test_sellers_of_the_text_mostly_tell_the_truth(
+    seats: dict[str, list[tuple[str, str]]],
+) -> None:
+    claims: dict[str, list[bool]] = {"yes": [], "no": [], "?": []}
+    for asked, said in seats["sell"]:
+        reply = parse(said)
+        assert isinstance(reply, Reply)
+        offer = market.read_offer(asked.removeprefix("Sell "))
+        assert offer is not None and q.split_of(market.task_of(offer)) == "pretrain"
+        form = market.form_of(reply.answer, offer)
+        assert form is not None
+        claims[offer.truth].append(form in ("yes", "unverified"))
+        assert reply.thought in (None, f"{offer.asked} {offer.truth}")
+    assert near(float(np.mean(claims["?"])), 0.21, len(claims["?"]))
+    assert near(float(np.mean(claims["no"])), 0.12, len(claims["no"]))
+    assert np.mean(claims["yes"]) > 0.8
+
+
+def test_beliefs_are_what_is_known_and_a_coin_where_nothing_is(
+    seats: dict[str, list[tuple[str, str]]],
+) -> None:
+    found: dict[str, list[str]] = {"yes": [], "no": [], "?": []}
+    for asked, said in seats["believe"]:
+        reply, offer = parse(said), market.read_offer(asked.removesuffix(" yes or no?"))
+        assert isinstance(reply, Reply) and offer is not None
+        found[offer.truth].append(reply.answer)
+    assert set(found["yes"]) == {"yes"} and set(found["no"]) == {"no"}
+    assert near(found["?"].count("yes") / len(found["?"]), 0.5, len(found["?"]))

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from demur.errors import ConfigError, DemurError, UnknownName
-from demur.recipe import STAGES, EngineTable, FileTasks, PolicyGradient, Recipe, Tasks
+from demur.recipe import STAGES, EngineTable, FileTasks, PolicyGradient, Recipe, Seat, Tasks
 
 Toml = dict[str, Any]
 """A TOML table as tomllib reads it."""
@@ -168,7 +168,22 @@ def _known_keys(data: Mapping[str, object], path: Sequence[str | int]) -> list[s
             kind = _stages(dict(data))[number].get("kind")
             models = [STAGES[kind]] if kind in STAGES else list(STAGES.values())
             return sorted({field for model in models for field in model.model_fields})
-        case ["stages", int(), "rewards" | "anchor_options"]:
+        case ["stages", int(), "rewards" | "anchor_options" | "game_options" | "reward_options"]:
+            return None
+        case ["stages", int(), "seats", *below]:
+            return _seat_keys(below)
+        case ["stages", int(), "reward_options", _]:
+            return None
+        case _:
+            return []
+
+
+def _seat_keys(below: Sequence[str | int]) -> list[str] | None:
+    """The keys below ``seats``: any seat, its own, and then names of rewards and their options."""
+    match list(below):
+        case [_]:
+            return list(Seat.model_fields)
+        case [_, "rewards" | "reward_options"] | [_, "reward_options", _] | []:
             return None
         case _:
             return []

@@ -37,9 +37,9 @@ from demur.schema import (
     Policy,
     Reply,
     Row,
+    Said,
     Sampling,
     Task,
-    Unparsed,
 )
 from demur.tasks.grader import same
 from demur.tasks.source import ClaimSettings, make_claim
@@ -171,7 +171,7 @@ def _row(
     private: Mapping[str, Private],
     shares: ShareTable,
     kind: str,
-    earlier: Reply | Unparsed | None = None,
+    earlier: Said | None = None,
 ) -> Row:
     """One transcript row. In a re-ask the own answer is the one that stood in the dialogue."""
     episode, task, claim = group.episodes[0], group.task, group.claim

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from demur.schema import Group, Reply, Reward, Stats, Verdict
+from demur.schema import Group, Move, Reply, Reward, Stats, Verdict
 from demur.tasks.grader import same
 
 
@@ -23,11 +23,15 @@ def batch_stats(
     verdicts: Sequence[Sequence[Verdict]],
     rewards: Sequence[Sequence[Reward]],
 ) -> Stats:
-    """Means over the batch's replies.
+    """Means over the responder's replies, and those of every other seat under its name.
 
     Reward and its parts, verdict, coverage, accuracy, stated confidence and its spread, adoption of
     wrong and of right claims, and the share of flat groups.
     """
+    others = _moves(groups, verdicts, rewards)
+    kept = [i for i, group in enumerate(groups) if not group.led]
+    groups = [groups[i] for i in kept]
+    verdicts, rewards = [verdicts[i] for i in kept], [rewards[i] for i in kept]
     totals = [r.total for paid in rewards for r in paid if r.components]
     parts: dict[str, list[float]] = {}
     for paid in rewards:
@@ -63,4 +67,32 @@ def batch_stats(
         "adopts_wrong": _mean(adopts[False]),
         "adopts_right": _mean(adopts[True]),
         "flat_groups": _mean([float(f) for f in flat]),
+        **others,
     }
+
+
+def _moves(
+    groups: Sequence[Group],
+    verdicts: Sequence[Sequence[Verdict]],
+    rewards: Sequence[Sequence[Reward]],
+) -> Stats:
+    """By seat: moves that could be read, that led on, that were made before; verdict and reward."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for group, judged, paid in zip(groups, verdicts, rewards, strict=True):
+        if not group.led:
+            continue
+        seat = found.setdefault(group.seat, {})
+        rows = zip(group.episodes, group.led, judged, paid, strict=True)
+        for episode, to, verdict, reward in rows:
+            move = episode.reply
+            read = isinstance(move, Move)
+            facts: dict[str, float | None] = {
+                "valid": float(read),
+                "played": float(to is not None),
+                "repeated": float(move.outcome is not None) if isinstance(move, Move) else None,
+                "verdict": None if to is None else verdict,
+                "reward": reward.total if reward.components else None,
+            }
+            for name, value in facts.items():
+                seat.setdefault(name, []).extend([] if value is None else [value])
+    return {f"{s}/{name}": _mean(v) for s, figures in found.items() for name, v in figures.items()}

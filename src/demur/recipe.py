@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, model_validato
 from demur.anchors import make_anchor
 from demur.engine.options import SAMPLE_TOKENS, UPDATE_TOKENS, Engine, Precision
 from demur.errors import ConfigError, UnknownName
-from demur.games import GAMES
-from demur.rewards import check_weights
+from demur.games import SEATS, make_game
+from demur.rewards import check_weights, make_parts
 from demur.schema import Speaker
 from demur.tasks.grader import get_grader
 from demur.tasks.source import RELIABILITIES
@@ -107,23 +107,48 @@ class Distil(Strict):
     thought_from: Share = 0.0
 
 
+class Seat(Strict):
+    """How the moves of a seat beside the responder's are paid.
+
+    The verdict on a move is the mean verdict of the replies that it led to (for an objector told to
+    argue for a wrong answer, what that lacks to 1). ``every`` updates the seat in each of so many
+    steps only, ``advantage`` is its baseline: the group's, or a running mean of the seat ("rae").
+    """
+
+    rewards: dict[str, float] = Field(default={"correctness": 1.0})
+    reward_options: dict[str, dict[str, Scalar]] = Field(default={})
+    advantage: Literal["mean", "mean_std", "rae"] = "rae"
+    every: Count = 1
+
+    @model_validator(mode="after")
+    def _known(self) -> Seat:
+        make_parts(self.rewards, self.reward_options)
+        return self
+
+
 class PolicyGradient(Strict):
     """Play, judge, pay and update, ``steps`` times.
 
     ``prompts`` groups of ``group`` replies a step; ``alone_share`` of the groups have no claim.
     With ``spans`` each reward pays its own span, without it the whole reply. ``expected_score``
     weighs the expected Brier loss of the stated confidence (0: off). ``epochs`` are passes over a
-    step's samples; ``warmup`` and ``decay`` are as for ``Distil``.
+    step's samples; ``warmup`` and ``decay`` are as for ``Distil``. All replies of a group are
+    judged, and with ``train_on`` only that many are learned from. ``seats`` says how the other
+    seats of a game are paid; one that is left out is not trained.
     """
 
     kind: Literal["policy_gradient"] = "policy_gradient"
     steps: Count = 100
     prompts: Count = 32
     group: Count = 16
+    train_on: Count | None = None
     game: str = "objection"
+    game_options: dict[str, Scalar | list[str]] = Field(default={})
+    seats: dict[str, Seat] = Field(default={})
     anchor: str = "truth"
     anchor_options: dict[str, Scalar] = Field(default={})
     rewards: dict[str, float] = Field(default={"correctness": 1.0})
+    reward_options: dict[str, dict[str, Scalar]] = Field(default={})
     spans: bool = False
     expected_score: NotNegative = 0.0
     advantage: Literal["mean", "mean_std"] = "mean"
@@ -142,8 +167,10 @@ class PolicyGradient(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> PolicyGradient:
-        if self.game not in GAMES:
-            raise UnknownName("game", self.game, GAMES)
+        make_game(self.game, self.game_options)
+        for seat in self.seats:
+            if seat not in SEATS.get(self.game, ()):
+                raise UnknownName(f"seat of game {self.game!r}", seat, SEATS.get(self.game, ()))
         make_anchor(  # with stand-ins for what the run supplies: only the options are tried here
             self.anchor,
             self.anchor_options,
@@ -151,6 +178,11 @@ class PolicyGradient(Strict):
             private=lambda task: (None, 0.0),
         )
         check_weights(self.rewards)
+        make_parts(self.rewards, self.reward_options)
+        if self.train_on is not None and not 2 <= self.train_on <= self.group:
+            raise ConfigError(
+                f"train_on must lie between 2 and the group of {self.group}, not {self.train_on}"
+            )
         if self.group < 2:
             raise ConfigError(
                 f"group must be at least 2 with advantage = {self.advantage!r}: a reply is "

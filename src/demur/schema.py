@@ -103,13 +103,32 @@ class Unparsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """What a seat that does not answer came to: the question it asks, the answer it argues for.
+
+    ``text`` is what the next seat is shown. ``side`` says whether an objector was told to argue
+    for the right answer. ``outcome`` stands for what the move led to, where it led to nothing: a
+    question asked before is worth 0.
+    """
+
+    answer: str
+    text: str
+    side: bool | None = None
+    outcome: float | None = None
+
+
+Said = Reply | Move | Unparsed
+"""How a completion was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One seat's move: what it saw, what it said, and how that was read."""
 
     seat: str
     dialogue: Dialogue
     completion: Completion
-    reply: Reply | Unparsed
+    reply: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +140,29 @@ class Episode:
     turns: tuple[Turn, ...]
 
     @property
-    def reply(self) -> Reply | Unparsed:
+    def reply(self) -> Said:
         """The last turn's reply: what the episode is judged on."""
         return self.turns[-1].reply
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Episodes that share a task, a claim and a baseline."""
+    """Episodes that share a task, a claim and a baseline.
+
+    ``led`` says of each episode which group of the same round its move led to (``None``: to none);
+    it is empty where the seat answers. ``trained`` is False for moves of another policy.
+    """
 
     task: Task
     claim: Claim | None
     episodes: tuple[Episode, ...]
+    led: tuple[int | None, ...] = ()
+    trained: bool = True
+
+    @property
+    def seat(self) -> str:
+        """Whose moves these are."""
+        return self.episodes[0].turns[-1].seat if self.episodes else "responder"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,39 +1,50 @@
 """What the stages of a run share: where it stands, and the stage that needs no play.
 
 ``distil`` learns what private deliberation concludes; ``train`` holds the loop and the stage that
-plays.
+plays, for which ``Till`` pays every seat by its own rewards and ``Memory`` keeps what a resumed run
+has to find again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from demur.alarms import Alarms
+from demur.anchors import Anchor
 from demur.evaluate import calibrate_shares
+from demur.games import RESPONDER, Game, Remembering
 from demur.learners import policy_gradient
+from demur.learners.advantage import RunningMeans
 from demur.learners.distil import demonstrations
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
-from demur.recipe import Distil
-from demur.schema import Stats
+from demur.recipe import Distil, PolicyGradient, Recipe
+from demur.rewards import make_parts, score
+from demur.schema import Group, Reward, Stats, Verdict
 from demur.tasks.source import Source
+from demur.votes import VoteMeter
 
 Take = Callable[[int, np.random.Generator], Stats]
 
 
 @dataclass
 class Progress:
-    """Where a run stands: its stage and next step, and what its anchors have used up so far."""
+    """Where a run stands: its stage and next step, and what its anchors have used up so far.
+
+    ``parts`` holds what the stage's anchor, game and meters have to remember.
+    """
 
     stage: int = 0
     step: int = 0
     total: int = 0
     seconds: float = 0.0
     budget: int = 0
-    anchor: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 def label_shares(source: Source, labels: int, rng: np.random.Generator) -> ShareTable:
@@ -65,3 +76,99 @@ def distil(
         return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
 
     return take
+
+
+def needs_private(recipe: Recipe) -> bool:
+    """Whether any stage asks what the policy thinks before anybody speaks.
+
+    Distillation does, and so do anchors that vote in private, wrong claims of the policy's own and
+    claims that it makes itself. The others are spared thousands of samples.
+    """
+    for stage in recipe.stages:
+        if isinstance(stage, Distil) or stage.anchor == "private_majority":
+            return True
+        own = recipe.tasks.wrong_claims != "perturb" or "self" in recipe.tasks.speakers
+        if stage.game == "objection" and own:
+            return True
+    return False
+
+
+class Till:
+    """Pays the groups of a round, each seat by its own rewards."""
+
+    def __init__(self, stage: PolicyGradient) -> None:
+        self.stage = stage
+        n = stage.group
+        self.parts = {RESPONDER: make_parts(stage.rewards, stage.reward_options, n=n)}
+        self.weights = {RESPONDER: stage.rewards}
+        for name, seat in stage.seats.items():
+            self.parts[name] = make_parts(seat.rewards, seat.reward_options, n=n)
+            self.weights[name] = seat.rewards
+
+    def pay(
+        self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]
+    ) -> list[list[Reward]]:
+        """The reward of every episode; a seat without rewards is paid nothing at all."""
+        return [
+            [
+                score(
+                    episode.reply,
+                    verdict,
+                    self.weights.get(group.seat, {}),
+                    self.parts.get(group.seat, {}),
+                    self.stage.spans,
+                )
+                for episode, verdict in zip(group.episodes, judged, strict=True)
+            ]
+            for group, judged in zip(groups, verdicts, strict=True)
+        ]
+
+    def learned_from(
+        self,
+        groups: Sequence[Group],
+        verdicts: Sequence[Sequence[Verdict]],
+        rewards: Sequence[Sequence[Reward]],
+        step: int,
+    ) -> tuple[list[Group], list[Sequence[Verdict]], list[Sequence[Reward]]]:
+        """What of a round is learned from: the seats whose turn it is, and ``train_on`` a group."""
+        cut = self.stage.train_on
+        out: tuple[list[Group], list[Sequence[Verdict]], list[Sequence[Reward]]] = ([], [], [])
+        for group, judged, paid in zip(groups, verdicts, rewards, strict=True):
+            seat = self.stage.seats.get(group.seat)
+            if seat is not None and step % seat.every:
+                continue
+            if cut is not None and not group.led:
+                group = replace(group, episodes=group.episodes[:cut])
+                judged, paid = judged[:cut], paid[:cut]
+            for kept, value in zip(out, (group, judged, paid), strict=True):
+                kept.append(value)  # type: ignore[attr-defined]
+        return out
+
+
+class Memory:
+    """What the parts of a stage remember, and its meters."""
+
+    def __init__(self, anchor: Anchor, game: Game) -> None:
+        self.anchor, self.game = anchor, game
+        self.means, self.votes, self.alarms = RunningMeans(), VoteMeter(), Alarms()
+
+    def state(self) -> dict[str, Any]:
+        """As JSON values."""
+        found = {
+            "anchor": self.anchor.state(),
+            "means": copy.deepcopy(self.means.means),
+            "votes": self.votes.state(),
+            "alarms": dict(self.alarms.counts),
+        }
+        if isinstance(self.game, Remembering):
+            found["game"] = self.game.state()
+        return found
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        self.anchor.restore(state["anchor"])
+        self.means.means = state["means"]
+        self.votes.restore(state["votes"])
+        self.alarms.counts |= state["alarms"]
+        if isinstance(self.game, Remembering):
+            self.game.restore(state["game"])

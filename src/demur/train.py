@@ -1,6 +1,6 @@
 """Training, top to bottom: this is the page to read first.
 
-    source.draw -> game(policy) -> Episodes -> anchor.judge -> Verdicts -> score -> Rewards
+    source.draw -> game(policy) -> Episodes -> judge_round -> Verdicts -> till.pay -> Rewards
                         policy.update <- Samples <- advantages per group and span
 
 A recipe is one stage or several. ``distil`` learns what private deliberation concluded; each step
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from demur.anchors import make_anchor
-from demur.games import GAMES
+from demur.anchors import judge_round, make_anchor
+from demur.games import SelfAsking, make_game
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
 from demur.learners.samples import make_samples
@@ -28,11 +28,11 @@ from demur.meters import batch_stats
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings, task_pool
 from demur.recipe import Distil, PolicyGradient, Recipe
-from demur.rewards import make_parts, score
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats
-from demur.stages import Progress, Take, distil
+from demur.stages import Memory, Progress, Take, Till, distil, needs_private
 from demur.tasks.source import Source
+from demur.world.questions import held_out, recognise
 
 PROGRESS = "progress.json"
 Watch = Callable[[dict[str, Any]], None]
@@ -56,7 +56,8 @@ def train(
     started = time.perf_counter()
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
     thinking = Sampling(1.0, recipe.tasks.max_tokens, seed)
-    private = deliberate(policy, tasks, recipe.tasks.private_samples, thinking)
+    alone = tasks if needs_private(recipe) else []
+    private = deliberate(policy, alone, recipe.tasks.private_samples, thinking)
     source = Source(tasks, claim_settings(recipe.tasks), private)
     at, saved = Progress(), run.rewind()
     if saved is not None:
@@ -88,7 +89,7 @@ def train(
             watch(line)
             if at.step < stage.steps and at.total % recipe.checkpoint_every == 0:
                 _checkpoint(run, policy, at)
-        at.stage, at.step, at.anchor = number + 1, 0, {}
+        at.stage, at.step, at.parts = number + 1, 0, {}
         _checkpoint(run, policy, at)
     return at
 
@@ -109,11 +110,13 @@ def reinforce(
     rng: np.random.Generator,
 ) -> Take:
     """Play, judge, pay, update."""
-    game, parts = GAMES[stage.game], make_parts(stage.rewards)
+    game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     anchor = make_anchor(stage.anchor, stage.anchor_options, rng=rng, private=source.vote)
+    memory = Memory(anchor, game)
     if at.step:
-        anchor.restore(at.anchor)
+        memory.restore(at.parts)
     before = at.budget - (anchor.budget if at.step else 0)
+    till = Till(stage)
     loss = policy_gradient.PolicyGradient(
         clip=stage.clip,
         kl=stage.kl,
@@ -125,30 +128,29 @@ def reinforce(
         policy.keep_reference()
 
     def take(step: int, rng: np.random.Generator) -> Stats:
-        draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
+        if isinstance(game, SelfAsking):
+            draws = game.draws(stage.prompts)
+        else:
+            draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
         sampling = Sampling(stage.temperature, stage.max_tokens, int(rng.integers(2**31)))
         groups = game(policy, draws, stage.group, sampling)
-        verdicts = [anchor.judge(group) for group in groups]
-        rewards = [
-            [
-                score(episode.reply, verdict, stage.rewards, parts, stage.spans)
-                for episode, verdict in zip(group.episodes, judged, strict=True)
-            ]
-            for group, judged in zip(groups, verdicts, strict=True)
-        ]
+        verdicts = judge_round(anchor, groups)
+        rewards = till.pay(groups, verdicts)
         samples = make_samples(
-            groups,
-            verdicts,
-            rewards,
+            *till.learned_from(groups, verdicts, rewards, step),
             pieces=policy.pieces,
             baseline=stage.advantage,
+            baselines={name: seat.advantage for name, seat in stage.seats.items()},
+            means=memory.means,
             level_ids=policy.level_ids,
             score_weight=stage.expected_score,
         )
         stats: Stats = {}
         for _ in range(stage.epochs):
             stats = policy.update(samples, loss)
-        at.budget, at.anchor = before + anchor.budget, anchor.state()
-        return stats | batch_stats(groups, verdicts, rewards) | {"anchor_budget": at.budget}
+        stats |= batch_stats(groups, verdicts, rewards) | memory.votes(groups, verdicts)
+        stats |= memory.alarms(stats)
+        at.budget, at.parts = before + anchor.budget, memory.state()
+        return stats | {"anchor_budget": at.budget}
 
     return take

@@ -17,11 +17,20 @@ from demur.anchors.base import Anchor, answers_of
 from demur.anchors.majority import Majority
 from demur.anchors.private_majority import PrivateMajority
 from demur.anchors.random import Random
+from demur.anchors.rounds import judge_round
 from demur.anchors.truth import Truth
 from demur.errors import ConfigError, UnknownName
 from demur.schema import Task
 
-__all__ = ["ANCHORS", "Anchor", "anchor_options", "answers_of", "check_options", "make_anchor"]
+__all__ = [
+    "ANCHORS",
+    "Anchor",
+    "anchor_options",
+    "answers_of",
+    "check_options",
+    "judge_round",
+    "make_anchor",
+]
 
 ANCHORS: dict[str, Callable[..., Anchor]] = {
     "truth": Truth,

@@ -1,15 +1,21 @@
 """What is played. A game speaks dialogues, never tokens; one file a game, one entry here.
 
-A game takes a policy, a list of (task, claim or None) draws and a group size, and gives back one
-group of finished episodes for each draw, asking the policy once a round for all of them.
+A game takes a policy, a list of (task, claim or None) draws and a group size, and gives back groups
+of finished episodes, asking the policy once a round for all of them. A game of one seat gives one
+group a draw. With more seats, a group holds the moves of one seat, and says of each move which
+group it led to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
+from demur.errors import UnknownName
 from demur.games import objection, solo
+from demur.games.propose import Propose
+from demur.games.rounds import RESPONDER
 from demur.schema import Claim, Group, Policy, Sampling, Task
 
 Draw = tuple[Task, Claim | None]
@@ -25,6 +31,69 @@ class Game(Protocol):
         ...
 
 
-GAMES: dict[str, Game] = {"solo": solo.play, "objection": objection.play}
+@runtime_checkable
+class SelfAsking(Protocol):
+    """A game that asks its own questions: no task is drawn for it."""
 
-__all__ = ["GAMES", "Draw", "Game"]
+    def draws(self, count: int) -> list[Draw]:
+        """What ``count`` questions are asked for, instead of draws from a pool."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A game that a resumed run has to find as it was."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know, as JSON values."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        ...
+
+
+GAMES: dict[str, Callable[..., Game]] = {
+    "solo": lambda: solo.play,
+    "objection": lambda: objection.play,
+    "propose": Propose,
+}
+"""Every game's constructor by name; its parameters are its options,
+apart from what the run supplies (see ``make_game``)."""
+
+SEATS: dict[str, tuple[str, ...]] = {"propose": ("proposer",)}
+"""The seats of each game beside the responder's."""
+
+__all__ = [
+    "GAMES",
+    "RESPONDER",
+    "SEATS",
+    "Draw",
+    "Game",
+    "Remembering",
+    "SelfAsking",
+    "make_game",
+]
+
+
+def make_game(
+    name: str,
+    options: Mapping[str, object] | None = None,
+    *,
+    recognise: Callable[[str], Task | None] = lambda question: None,
+    kept: Callable[[Task], bool] = lambda task: False,
+) -> Game:
+    """Make a game from its name and options; raises ``UnknownName`` for either.
+
+    ``recognise`` gives the task of a question that the run knows, ``kept`` says whether it is kept
+    for evaluation; a game that takes questions from a model is given both.
+    """
+    if name not in GAMES:
+        raise UnknownName("game", name, GAMES)
+    parameters = list(inspect.signature(GAMES[name]).parameters)
+    supplied = {"recognise": recognise, "kept": kept}
+    known = [p for p in parameters if p not in supplied]
+    for option in options or {}:
+        if option not in known:
+            raise UnknownName(f"option of game {name!r}", option, known)
+    return GAMES[name](**{k: v for k, v in supplied.items() if k in parameters}, **(options or {}))

@@ -8,21 +8,27 @@ answer is the answer's: it decides where the answer ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from demur.learners.advantage import Baseline, group_advantages, token_advantages
+from demur.learners.advantage import (
+    Baseline,
+    RunningMeans,
+    group_advantages,
+    token_advantages,
+)
 from demur.schema import (
     Completion,
     Episode,
     ExpectedScore,
+    FloatArray,
     Group,
     Reply,
     Reward,
+    Said,
     Sample,
     Span,
-    Unparsed,
     Verdict,
 )
 
@@ -30,11 +36,11 @@ LEVELS = tuple(k / 10 for k in range(11))
 Pieces = Callable[[Sequence[int]], list[str]]
 
 
-def token_spans(completion: Completion, reply: Reply | Unparsed, pieces: Pieces) -> list[Span]:
-    """The span of every completion token; all ``all`` where the reply could not be read."""
+def token_spans(completion: Completion, reply: Said, pieces: Pieces) -> list[Span]:
+    """The span of every completion token; all ``all`` where it is no reply that could be read."""
     count = len(completion.token_ids)
     spans: list[Span] = ["all"] * count
-    if isinstance(reply, Unparsed):
+    if not isinstance(reply, Reply):
         return spans
     starts, ends, at = [], [], 0
     for piece in pieces(completion.token_ids):
@@ -88,6 +94,8 @@ def make_samples(
     *,
     pieces: Pieces,
     baseline: Baseline = "mean",
+    baselines: Mapping[str, Baseline] | None = None,
+    means: RunningMeans | None = None,
     level_ids: tuple[int, ...] | None = None,
     score_weight: float = 0.0,
 ) -> list[Sample]:
@@ -96,12 +104,17 @@ def make_samples(
     A group in which nothing differs and nothing is scored is left out, and so is a reply that was
     paid nothing at all (the anchor abstained) or that is empty.
 
+    ``baselines`` names another baseline for a seat; ``means`` holds those of ``rae``.
+
     With an expected score the confidence tokens take their credit from it alone: the sampled score
     is dropped there, as it would only add noise to the same gradient.
     """
     samples: list[Sample] = []
+    credit = _credit(groups, rewards, baseline, baselines or {}, means or RunningMeans())
     for index, (group, judged, paid) in enumerate(zip(groups, verdicts, rewards, strict=True)):
-        advantages = group_advantages(paid, baseline)
+        if not group.trained:
+            continue
+        advantages = credit[index]
         flat = all(np.nan_to_num(values).any() == np.False_ for values in advantages.values())
         for i, (episode, verdict) in enumerate(zip(group.episodes, judged, strict=True)):
             completion = episode.turns[-1].completion
@@ -121,6 +134,28 @@ def make_samples(
                 by_span.pop("confidence", None)
             samples.append(_sample(episode, completion, spans, by_span, index, term))
     return samples
+
+
+def _credit(
+    groups: Sequence[Group],
+    rewards: Sequence[Sequence[Reward | None]],
+    baseline: Baseline,
+    baselines: Mapping[str, Baseline],
+    means: RunningMeans,
+) -> dict[int, dict[Span, FloatArray]]:
+    """The advantages of every group that is trained, by its index."""
+    credit: dict[int, dict[Span, FloatArray]] = {}
+    running: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        kind = baselines.get(group.seat, baseline)
+        if kind == "rae":
+            running.setdefault(group.seat, []).extend([index] if group.trained else [])
+        else:
+            credit[index] = group_advantages(rewards[index], kind)
+    for seat, chosen in running.items():
+        found = means.advantages(seat, [rewards[i] for i in chosen])
+        credit |= dict(zip(chosen, found, strict=True))
+    return credit
 
 
 def _sample(

@@ -7,6 +7,7 @@ then run over it.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 
@@ -15,12 +16,14 @@ from demur.rewards.base import RewardFactory, RewardPart
 from demur.rewards.brier import brier
 from demur.rewards.correctness import correctness
 from demur.rewards.format import format
+from demur.rewards.learnability import learnability
 from demur.rewards.log import log
 from demur.rewards.spherical import spherical
-from demur.schema import Component, Reply, Reward, Unparsed, Verdict
+from demur.schema import Component, Reward, Said, Verdict
 
 __all__ = [
     "CALIBRATION_SCORES",
+    "OUTCOME_REWARDS",
     "REWARDS",
     "RewardFactory",
     "RewardPart",
@@ -35,28 +38,48 @@ REWARDS: dict[str, RewardFactory] = {
     "spherical": spherical,
     "log": log,
     "format": format,
+    "learnability": learnability,
 }
-"""Every reward part's factory by name."""
+"""Every reward part's factory by name; its parameters are its options, apart from ``n``."""
+
+OUTCOME_REWARDS = frozenset({"learnability"})
+"""The parts that pay a move by what it led to; they say nothing of an answer."""
 
 CALIBRATION_SCORES = frozenset({"brier", "spherical", "log"})
 """The parts that score the stated confidence; their slope in p is at most 1 a unit of weight."""
 
 
 def make_parts(
-    weights: Mapping[str, float], options: Mapping[str, Mapping[str, object]] | None = None
+    weights: Mapping[str, float],
+    options: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    n: int = 2,
 ) -> dict[str, RewardPart]:
-    """Make the parts that ``weights`` names, each with its own options."""
+    """Make the parts that ``weights`` names, each with its own options.
+
+    ``n`` is how many replies a move leads to. Raises ``UnknownName`` for a part or option that
+    there is not, and ``ConfigError`` for options of a part that is not weighed.
+    """
     chosen = options or {}
+    for name in chosen:
+        if name not in weights:
+            raise ConfigError(f"options are given for reward {name!r}, which has no weight")
     parts: dict[str, RewardPart] = {}
     for name in weights:
         if name not in REWARDS:
             raise UnknownName("reward", name, REWARDS)
-        parts[name] = REWARDS[name](**chosen.get(name, {}))
+        parameters = list(inspect.signature(REWARDS[name]).parameters)
+        known = [p for p in parameters if p != "n"]
+        for option in chosen.get(name, {}):
+            if option not in known:
+                raise UnknownName(f"option of reward {name!r}", option, known)
+        supplied = {"n": n} if "n" in parameters else {}
+        parts[name] = REWARDS[name](**supplied, **chosen.get(name, {}))
     return parts
 
 
 def score(
-    reply: Reply | Unparsed,
+    reply: Said,
     verdict: Verdict,
     weights: Mapping[str, float],
     parts: Mapping[str, RewardPart],

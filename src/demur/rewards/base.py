@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from demur.schema import Component, Reply, Span, Unparsed, Verdict
+from demur.schema import Component, Reply, Said, Span, Unparsed, Verdict
 
-RewardPart = Callable[[Reply | Unparsed, Verdict], Component | None]
+RewardPart = Callable[[Said, Verdict], Component | None]
 RewardFactory = Callable[..., RewardPart]
 
 
@@ -19,11 +19,11 @@ def calibration_part(score: Callable[[float, float], float], worst: float) -> Re
     """A part that scores the stated confidence q against the verdict v as ``score(q, v)``."""
     span: Span = "confidence"
 
-    def part(reply: Reply | Unparsed, verdict: Verdict) -> Component | None:
+    def part(reply: Said, verdict: Verdict) -> Component | None:
         if verdict is None:
             return None
-        if isinstance(reply, Unparsed):
-            return Component(worst, span)
+        if not isinstance(reply, Reply):
+            return Component(worst, span) if isinstance(reply, Unparsed) else None
         return Component(score(reply.confidence, verdict), span)
 
     return part

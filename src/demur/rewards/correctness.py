@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from demur.rewards.base import RewardPart
-from demur.schema import Component, Reply, Unparsed, Verdict
+from demur.schema import Component, Said, Unparsed, Verdict
 
 
 def correctness() -> RewardPart:
     """Pay the verdict itself, in [0, 1]; 0 for a reply that could not be read."""
 
-    def part(reply: Reply | Unparsed, verdict: Verdict) -> Component | None:
+    def part(reply: Said, verdict: Verdict) -> Component | None:
         if verdict is None:
             return None
         return Component(0.0 if isinstance(reply, Unparsed) else verdict, "answer")

@@ -26,13 +26,13 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from demur.engine import state
 from demur.errors import RunFolderError, TrainingError
 from demur.schema import Dialogue
-from demur.world.text import BROAD, DISPUTES, DOUBTS, PretrainingText
+from demur.world.text import BROAD, DISPUTES, DOUBTS, SEATS, PretrainingText
 from demur.world.tokenizer import build_tokenizer, token_id
 
 PROMPT_WEIGHT = 0.05
 PROGRESS = "progress.json"
 OPTIMISERS = ("muon", "adam")
-PHASES = (BROAD, DISPUTES, DOUBTS)
+PHASES = (BROAD, DISPUTES, DOUBTS, SEATS)
 CURVE_EVERY = 50
 
 
@@ -40,9 +40,9 @@ CURVE_EVERY = 50
 class PretrainConfig:
     """The seed model's recipe.
 
-    ``steps`` on the broad mix, then ``dispute_steps`` on the mix with more disputes and
-    ``doubt_steps`` on the mix with more doubts, each with fresh optimisers at that ``scale`` of the
-    rates.
+    ``steps`` on the broad mix, then ``dispute_steps`` on the mix with more disputes,
+    ``doubt_steps`` on the mix with more doubts and ``seat_steps`` on that mix beside the other
+    seats, each with fresh optimisers at that ``scale`` of the rates.
     """
 
     steps: int = 4400
@@ -50,6 +50,8 @@ class PretrainConfig:
     dispute_scale: float = 0.6
     doubt_steps: int = 2600
     doubt_scale: float = 0.6
+    seat_steps: int = 2400
+    seat_scale: float = 0.4
     batch: int = 96
     chunk: int = 32
     hidden: int = 128
@@ -70,6 +72,7 @@ class PretrainConfig:
             (self.steps, 1.0),
             (self.dispute_steps, self.dispute_scale),
             (self.doubt_steps, self.doubt_scale),
+            (self.seat_steps, self.seat_scale),
         )
 
     @property

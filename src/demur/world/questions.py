@@ -18,6 +18,7 @@ touches none of ``dev`` or ``test``.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from typing import Literal
 
@@ -115,6 +116,28 @@ def computed(family: str, a: int, b: int) -> Task:
     return Task(f"{family}/{question}", question, str(value), family, grader="number")
 
 
+@cache
+def _by_question() -> dict[str, Task]:
+    return {task.question: task for f in ("fact", "unseen") for task in _recalled(f)}
+
+
+_COMPUTED = re.compile(r"(0|[1-9][0-9]{0,5})([+*-])(0|[1-9][0-9]{0,5})\?")
+
+
+def recognise(question: str) -> Task | None:
+    """The task that a text asks, of any size of numbers; ``None`` if it is not of this world."""
+    found = _COMPUTED.fullmatch(question)
+    if found is None:
+        return _by_question().get(question)
+    family = {"+": "sum", "*": "product", "-": "difference"}[found[2]]
+    return computed(family, int(found[1]), int(found[3]))
+
+
+def held_out(task: Task) -> bool:
+    """Whether a task is of this world and kept for evaluation."""
+    return task.source == "world" and split_of(task) in ("dev", "test")
+
+
 def _operands(family: str, rng: np.random.Generator) -> tuple[int, int]:
     if family == "product":
         return (
@@ -123,6 +146,12 @@ def _operands(family: str, rng: np.random.Generator) -> tuple[int, int]:
         )
     a, b = (int(x) for x in rng.integers(0, SUM_LIMIT, size=2))
     return (max(a, b), min(a, b)) if family == "difference" else (a, b)
+
+
+def fresh_name(rng: np.random.Generator) -> str:
+    """A name that no fact is about."""
+    subjects = _names()[0]
+    return subjects[FACTS + UNSEEN + int(rng.integers(len(subjects) - FACTS - UNSEEN))]
 
 
 def _note(rng: np.random.Generator) -> Task:

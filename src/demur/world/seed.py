@@ -34,6 +34,7 @@ def make_seed(
             steps=steps,
             dispute_steps=round(config.dispute_steps * steps / config.steps),
             doubt_steps=round(config.doubt_steps * steps / config.steps),
+            seat_steps=round(config.seat_steps * steps / config.steps),
             warmup=min(config.warmup, max(1, steps // 10)),
         )
     checkpoint = out / "checkpoint"

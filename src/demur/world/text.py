@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from demur.games.phrases import PEERS, ask, object_to, reconsider
 from demur.reply import render
 from demur.schema import Claim, Dialogue, Message, Task
+from demur.world import market, roles
 from demur.world import questions as q
 
 SWAY = 0.60
@@ -77,6 +78,15 @@ DOUBTS = Mix(
 """As many wrong claims as right ones. Who goes along against what they know does not sound as sure
 as who is borne out, and a thought may say what they know: so the model learns to tell the two
 apart without resisting any more."""
+
+SEATS = replace(
+    DOUBTS,
+    kinds={
+        **{"alone": 0.13, "user": 0.40, "peers": 0.08, "self": 0.04},
+        **{"argue": 0.10, "propose": 0.06, "sell": 0.11, "believe": 0.08},
+    },
+)
+"""The same beside requests to take another seat: to ask, to argue, to sell, to say a belief."""
 
 EXPOSURE_POWER = 0.9
 EXPOSURE_OFFSET = 30.0
@@ -159,8 +169,17 @@ class PretrainingText:
         return q.draw(family, "pretrain", self.rng), EASE[family]
 
     def dialogue(self, family: str, kind: str) -> Dialogue:
-        """One dialogue of a family: alone, or with a claim of a speaker."""
+        """One dialogue: alone, with a claim of a speaker, or of another seat (of no family)."""
         rng = self.rng
+        match kind:
+            case "propose":
+                return roles.proposal(rng)
+            case "sell":
+                return market.sale(rng)
+            case "believe":
+                return market.opinion(rng)
+            case "argue":
+                return roles.argument(self.task(family, "user")[0], rng)
         task, ease = self.task(family, kind)
         assert task.truth is not None
         own = task.truth if family != "unseen" else q.perturb(task, rng)

@@ -1,0 +1,60 @@
+"""What a run should not go on with silently: each is warned of once, and counted.
+
+A run goes on in any case: one bad stretch may mend itself, and the figures are in ``metrics.jsonl``
+(``alarm/NAME``: steps in a row so far).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+from demur.schema import Stats
+
+PATIENCE = 10
+"""Steps in a row before anything is said."""
+NARROW = 0.03
+"""A spread of stated confidence below which it says the same of everything."""
+
+SENTENCES = {
+    "flat_rewards": "every reply of a step earned the same, for {n} steps, so nothing is learned; "
+    "look at the reward and the anchor, or raise the temperature",
+    "no_votes": "no reply of a step could be read, for {n} steps, so there is nothing to vote on; "
+    "look at a reply in the run's metrics, and give more max_tokens",
+    "no_proposals": "the proposer asked nothing that could be read, for {n} steps; look at "
+    "game_options, and at whether this model follows the request",
+    "confidence_collapse": "the stated confidence has become one value, for {n} steps: a good ECE "
+    "then says nothing; look at AUROC, or pay the confidence on its own span",
+}
+
+
+class AlarmWarning(UserWarning):
+    """A run that goes on, but not as it should."""
+
+
+class Alarms:
+    """Counts for how many steps in a row each condition has held."""
+
+    def __init__(self, patience: int = PATIENCE) -> None:
+        self.patience = patience
+        self.counts: dict[str, int] = dict.fromkeys(SENTENCES, 0)
+
+    def __call__(self, stats: Mapping[str, float]) -> Stats:
+        """Look at one step's figures; returns the counts that are not 0."""
+
+        def of(name: str) -> float:
+            return stats.get(name, math.nan)
+
+        held = {
+            "flat_rewards": of("flat_groups") == 1.0,
+            "no_votes": of("coverage") == 0.0,
+            "no_proposals": of("proposer/valid") == 0.0,
+            "confidence_collapse": of("confidence_std") < NARROW and "reward/brier" in stats,
+        }
+        for name, now in held.items():
+            self.counts[name] = self.counts[name] + 1 if now else 0
+            if self.counts[name] == self.patience:
+                said = SENTENCES[name].format(n=self.patience)
+                warnings.warn(said, AlarmWarning, stacklevel=2)
+        return {f"alarm/{name}": float(n) for name, n in self.counts.items() if n}
