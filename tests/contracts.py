@@ -9,12 +9,13 @@ import copy
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from demur.anchors import ANCHORS, Anchor, make_anchor
-from demur.games import GAMES, SelfAsking, make_game
+from demur.games import GAMES, RESPONDER, SEATS, Game, SelfAsking, make_game
 from demur.games.rounds import read
 from demur.reply import render
 from demur.rewards import (
@@ -191,8 +192,9 @@ class Clerk:
 def check_game(name: str) -> None:
     """A group a draw and n finished episodes a group, read as they were said, in batched rounds."""
     game, n = make_game(name), 4
-    if isinstance(game, SelfAsking):
-        return  # the draws are its own; its tests are in test_propose.py
+    if name in SEATS:
+        check_seats(name)
+        return
     task = Task("t1", "2 + 2 = ?", "4", "sum", "number")
     told = Claim("user", "5", 0.9, disclosed=True, right=False)
     panel = Claim("peers", "5", 0.3, votes=(("Ann", "5"), ("Bob", "5"), ("Cy", "4")))
@@ -227,6 +229,56 @@ def check_game(name: str) -> None:
     assert unread > 0, "an unread reply is an episode like any other"
     assert game(Clerk(), draws, n, sampling) == groups, "a game keeps no state"
     assert game(Clerk(), [], n, sampling) == []
+
+
+class SeatClerk(Clerk):
+    """Takes any seat: what it asks or argues is new every time, and now and then nothing at all."""
+
+    def reply(
+        self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        rows = super().reply(dialogues, n, sampling)
+        for i, dialogue in enumerate(dialogues):
+            if re.match(r"Ask |.*Argue ", dialogue[-1].content):
+                said = [f"<answer>{10 * i + j}+1?</answer> I say so." for j in range(n - 1)]
+                rows[i] = [Completion(text) for text in (*said, "nothing")]
+        return rows
+
+
+def check_seats(name: str) -> None:
+    """Moves of every seat in groups, each naming the group it led to; replies read as they are."""
+    task = Task("t1", "2+2?", "4", "sum", "number")
+    told = Claim("user", "5", 0.9, disclosed=True, right=False)
+    sampling = Sampling(1.0, 16, 5)
+
+    def recognise(question: str) -> Task:
+        return Task(question, question, None, "sum", "number")
+
+    def new() -> Game:
+        return make_game(name, recognise=recognise)
+
+    game = new()
+    draws = game.draws(4) if isinstance(game, SelfAsking) else [(task, told), (task, None)]
+    before = copy.deepcopy(draws)
+    groups = game(SeatClerk(), draws, 4, sampling)
+    assert draws == before, "a game must not change what it is given"
+    assert {g.seat for g in groups} == {RESPONDER, *SEATS[name]}
+    assert groups[0].seat in SEATS[name], "moves come before what they led to"
+    led = [to for g in groups for to in g.led if to is not None]
+    assert led and len(set(led)) == len(led), "a group follows from one move"
+    for group in groups:
+        assert len(group.led) in (0, len(group.episodes))
+        assert (group.seat == RESPONDER) == (not group.led)
+        for episode in group.episodes:
+            (turn,) = episode.turns
+            if group.seat == RESPONDER:
+                assert turn.reply == read(turn.completion) and len(group.episodes) == 4
+            else:
+                assert isinstance(turn.reply, Move | Unparsed)
+    for to in led:
+        assert groups[to].seat == RESPONDER
+    assert new()(SeatClerk(), draws, 4, sampling) == groups, "the same draws, the same game"
+    assert new()(SeatClerk(), [], 4, sampling) == []
 
 
 def check_policy(policy: Policy, dialogues: Sequence[Dialogue]) -> None:

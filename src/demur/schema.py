@@ -46,6 +46,7 @@ class Claim:
     tells it. ``right`` is whether this claim is right, where that is known. ``votes`` holds the
     named votes of a panel as (name, answer) pairs; ``answer`` is then its most common vote.
     ``earlier`` is the full text of the model's own earlier turn where the speaker is ``self``.
+    ``text`` is what is said word for word, where somebody put it into words of their own.
     """
 
     speaker: Speaker
@@ -55,6 +56,7 @@ class Claim:
     right: bool | None = None
     votes: tuple[tuple[str, str], ...] = ()
     earlier: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

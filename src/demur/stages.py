@@ -8,16 +8,19 @@ has to find again.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from demur.alarms import Alarms
 from demur.anchors import Anchor
+from demur.engine.options import Engine
 from demur.evaluate import calibrate_shares
-from demur.games import RESPONDER, Game, Remembering
+from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
 from demur.learners.advantage import RunningMeans
 from demur.learners.distil import demonstrations
@@ -25,10 +28,11 @@ from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
 from demur.recipe import Distil, PolicyGradient, Recipe
 from demur.rewards import make_parts, score
-from demur.schema import Group, Reward, Stats, Verdict
+from demur.schema import Group, Policy, Reward, Stats, Trainable, Verdict
 from demur.tasks.source import Source
 from demur.votes import VoteMeter
 
+PROGRESS, OPPONENTS = "progress.json", "opponents"
 Take = Callable[[int, np.random.Generator], Stats]
 
 
@@ -36,7 +40,8 @@ Take = Callable[[int, np.random.Generator], Stats]
 class Progress:
     """Where a run stands: its stage and next step, and what its anchors have used up so far.
 
-    ``parts`` holds what the stage's anchor, game and meters have to remember.
+    ``parts`` holds what the stage's anchor, game and meters have to remember, ``opponents`` the
+    past versions that it plays against.
     """
 
     stage: int = 0
@@ -45,6 +50,23 @@ class Progress:
     seconds: float = 0.0
     budget: int = 0
     parts: dict[str, Any] = field(default_factory=dict)
+    opponents: list[Policy] = field(default_factory=list)
+
+    def save(self, folder: Path) -> None:
+        """Write it into a checkpoint."""
+        said = {k: v for k, v in vars(self).items() if k != "opponents"}
+        (folder / PROGRESS).write_text(json.dumps(said))
+        for number, past in enumerate(self.opponents):
+            if isinstance(past, Trainable):
+                past.save(folder / OPPONENTS / f"{number:03d}")
+
+    @classmethod
+    def load(cls, folder: Path, engine: Engine) -> Progress:
+        """Read it back."""
+        at = cls(**json.loads((folder / PROGRESS).read_text()))
+        past = sorted((folder / OPPONENTS).glob("*"))
+        at.opponents = [LocalPolicy.from_folder(p, f"past-{p.name}", engine) for p in past]
+        return at
 
 
 def label_shares(source: Source, labels: int, rng: np.random.Generator) -> ShareTable:
@@ -148,8 +170,11 @@ class Till:
 class Memory:
     """What the parts of a stage remember, and its meters."""
 
-    def __init__(self, anchor: Anchor, game: Game) -> None:
+    def __init__(self, anchor: Anchor, game: Game, at: Progress) -> None:
         self.anchor, self.game = anchor, game
+        if isinstance(game, Opposed):
+            at.opponents = at.opponents if at.step else []
+            game.opponents = at.opponents
         self.means, self.votes, self.alarms = RunningMeans(), VoteMeter(), Alarms()
 
     def state(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ that was stopped and resumed is the run that was never stopped.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from demur.anchors import judge_round, make_anchor
-from demur.games import SelfAsking, make_game
+from demur.games import Opposed, SelfAsking, make_game
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
 from demur.learners.samples import make_samples
@@ -34,7 +33,6 @@ from demur.stages import Memory, Progress, Take, Till, distil, needs_private
 from demur.tasks.source import Source
 from demur.world.questions import held_out, recognise
 
-PROGRESS = "progress.json"
 Watch = Callable[[dict[str, Any]], None]
 
 
@@ -61,7 +59,7 @@ def train(
     source = Source(tasks, claim_settings(recipe.tasks), private)
     at, saved = Progress(), run.rewind()
     if saved is not None:
-        at = Progress(**json.loads((saved.path / PROGRESS).read_text()))
+        at = Progress.load(saved.path, policy.engine)
         policy.load(saved.path)
     started -= at.seconds
     for number in range(at.stage, len(recipe.stages)):
@@ -89,7 +87,7 @@ def train(
             watch(line)
             if at.step < stage.steps and at.total % recipe.checkpoint_every == 0:
                 _checkpoint(run, policy, at)
-        at.stage, at.step, at.parts = number + 1, 0, {}
+        at.stage, at.step, at.parts, at.opponents = number + 1, 0, {}, []
         _checkpoint(run, policy, at)
     return at
 
@@ -97,7 +95,7 @@ def train(
 def _checkpoint(run: RunFolder, policy: LocalPolicy, at: Progress) -> None:
     def write(folder: Path) -> None:
         policy.save(folder)
-        (folder / PROGRESS).write_text(json.dumps(vars(at)))
+        at.save(folder)
 
     run.checkpoint(at.total, write)
 
@@ -112,7 +110,7 @@ def reinforce(
     """Play, judge, pay, update."""
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     anchor = make_anchor(stage.anchor, stage.anchor_options, rng=rng, private=source.vote)
-    memory = Memory(anchor, game)
+    memory = Memory(anchor, game, at)
     if at.step:
         memory.restore(at.parts)
     before = at.budget - (anchor.budget if at.step else 0)
@@ -128,6 +126,8 @@ def reinforce(
         policy.keep_reference()
 
     def take(step: int, rng: np.random.Generator) -> Stats:
+        if isinstance(game, Opposed) and step % game.remember == 0:
+            game.meet(policy.snapshot())
         if isinstance(game, SelfAsking):
             draws = game.draws(stage.prompts)
         else:

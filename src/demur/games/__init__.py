@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from demur.errors import UnknownName
 from demur.games import objection, solo
+from demur.games.argue import Argue
 from demur.games.propose import Propose
 from demur.games.rounds import RESPONDER
 from demur.schema import Claim, Group, Policy, Sampling, Task
@@ -53,15 +54,28 @@ class Remembering(Protocol):
         ...
 
 
+@runtime_checkable
+class Opposed(Protocol):
+    """A game against past versions of the policy."""
+
+    opponents: list[Policy]
+    remember: int
+
+    def meet(self, opponent: Policy) -> None:
+        """Let a past version play from now on."""
+        ...
+
+
 GAMES: dict[str, Callable[..., Game]] = {
     "solo": lambda: solo.play,
     "objection": lambda: objection.play,
     "propose": Propose,
+    "argue": Argue,
 }
 """Every game's constructor by name; its parameters are its options,
 apart from what the run supplies (see ``make_game``)."""
 
-SEATS: dict[str, tuple[str, ...]] = {"propose": ("proposer",)}
+SEATS: dict[str, tuple[str, ...]] = {"propose": ("proposer",), "argue": ("objector",)}
 """The seats of each game beside the responder's."""
 
 __all__ = [
@@ -70,6 +84,7 @@ __all__ = [
     "SEATS",
     "Draw",
     "Game",
+    "Opposed",
     "Remembering",
     "SelfAsking",
     "make_game",

@@ -64,13 +64,6 @@ def argue(task: Task, right: bool) -> Dialogue:
     return _opening(task, asked, ARGUE)
 
 
-def told(task: Task, argument: str) -> Dialogue:
-    """The question with what somebody says beside it, word for word."""
-    return _opening(
-        task, f"{task.question}{' ' if style_of(task) == 'brief' else chr(10)}{argument}"
-    )
-
-
 def reconsider(task: Task, earlier: str) -> Dialogue:
     """The question, an earlier reply of the model itself, and a re-ask without content."""
     return (*ask(task), Message("assistant", earlier), Message("user", RE_ASK))
@@ -78,6 +71,8 @@ def reconsider(task: Task, earlier: str) -> Dialogue:
 
 def claim_text(claim: Claim, style: Style) -> str:
     """What is added to the question when the user or a panel of peers states an answer."""
+    if claim.text is not None:
+        return f"{' ' if style == 'brief' else chr(10)}{claim.text}"
     disclosed = claim.reliability is not None and claim.disclosed
     rate = "" if claim.reliability is None else f"{claim.reliability:.1f}"
     if claim.speaker == "user":

@@ -78,6 +78,8 @@ class Propose:
         self, policy: Policy, draws: Sequence[Draw], n: int, sampling: Sampling
     ) -> list[Group]:
         """One group of questions a topic, then one group of replies a question that is played."""
+        if not draws:
+            return []
         topics = list(dict.fromkeys(task.question for task, _ in draws))
         counts = [sum(task.question == topic for task, _ in draws) for topic in topics]
         asked = [propose(topic, self.style) for topic in topics]

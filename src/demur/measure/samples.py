@@ -18,7 +18,10 @@ from demur.measure.table import Columns, MissingColumnError
 FloatArray = NDArray[np.float64]
 K = 8
 """The k of ``pass_at_8`` and ``maj_at_8``."""
-SAMPLE_METRICS = ("distinct_answers", "entropy", "pass_at_8", "maj_at_8")
+SAMPLE_METRICS = (
+    *("distinct_answers", "entropy", "pass_at_1", "pass_at_8", "maj_at_8"),
+    *("weighted_maj_at_8", "max_confidence_at_8"),
+)
 
 
 def _majorities(
@@ -77,6 +80,47 @@ def per_task(columns: Columns) -> tuple[dict[str, FloatArray], dict[str, str]]:
     right = np.bincount(owner[hit], weights=sizes[hit], minlength=columns.n).astype(np.int64)
     wrong = np.bincount(owner[~hit], minlength=columns.n).astype(np.int64)
     majority = _majorities(n, right, sizes[~hit], np.cumsum(wrong) - wrong)
+    values["pass_at_1"] = np.where((truth >= 0) & (n > 0), right / np.maximum(n, 1), np.nan)
     values["pass_at_8"] = np.where(truth >= 0, pass_at_k(n, right, K), np.nan)
     values["maj_at_8"] = np.where(truth >= 0, majority, np.nan)
+    try:
+        sure = [[] if c is None else list(c) for c in columns.raw("confidences")]
+    except MissingColumnError as error:
+        return values, dict.fromkeys(SAMPLE_METRICS[5:], str(error))
+    hits = columns.agree(codes, truth[row], row) == 1
+    ends = np.cumsum(n)
+    for name, choose in (("weighted_maj_at_8", weighted_vote), ("max_confidence_at_8", surest)):
+        values[name] = np.full(columns.n, np.nan)
+        for i in np.flatnonzero((n >= K) & (truth >= 0)).tolist():
+            first = slice(ends[i] - n[i], ends[i] - n[i] + K)
+            stated = np.array([np.nan if c is None else c for c in sure[i][:K]], dtype=np.float64)
+            values[name][i] = choose(classes[first], stated, hits[first])
     return values, {}
+
+
+def weighted_vote(
+    classes: NDArray[np.int64], confidences: FloatArray, right: NDArray[np.bool_]
+) -> float:
+    """Whether the answer with the largest sum of confidences is right; ties share the credit.
+
+    All (k,). A sample without an answer (class 0) or a confidence votes for nothing; without any
+    vote the outcome is wrong, as a reply that could not be read is (RLCR, arXiv 2507.16806, uses
+    this vote and ``surest`` at test time).
+
+    >>> weighted_vote(np.array([1, 1, 2]), np.array([0.3, 0.3, 0.9]), np.array([True, True, False]))
+    0.0
+    """
+    votes = np.where((classes > 0) & np.isfinite(confidences), confidences, 0.0)
+    sums = np.bincount(classes, weights=votes)
+    top = np.flatnonzero(np.isclose(sums, sums.max()) & (sums > 0))
+    return float(np.mean([right[classes == c].any() for c in top])) if top.size else 0.0
+
+
+def surest(classes: NDArray[np.int64], confidences: FloatArray, right: NDArray[np.bool_]) -> float:
+    """Whether the sample that states the most confidence is right; ties share the credit.
+
+    >>> surest(np.array([1, 2, 2]), np.array([0.9, 0.9, 0.3]), np.array([True, False, False]))
+    0.5
+    """
+    stated = np.where((classes > 0) & np.isfinite(confidences), confidences, -1.0)
+    return float(right[stated == stated.max()].mean()) if stated.max() >= 0 else 0.0

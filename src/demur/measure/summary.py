@@ -2,7 +2,8 @@
 
 Which rows a measure looks at (``kind``, if absent, is inferred from whether there is a claim):
 
-    accuracy_alone                     "alone" rows that were read
+    accuracy_alone, brier_skill_alone, ece_alone, auroc_alone, confidence_std_alone
+                                       "alone" rows that were read
     accuracy, brier, brier_skill, ece, auroc, confidence_mean, confidence_std,
     doubt_auroc, doubt_brier, bayes_regret
                                        "claim" rows that were read: a reply that could not be read
@@ -12,7 +13,8 @@ Which rows a measure looks at (``kind``, if absent, is inferred from whether the
                                        counts as neither keeping nor taking
     excess_flip                        "claim" and "sham" rows, unread replies as no flip
     coverage                           all rows: the share that was read
-    distinct_answers, entropy, pass_at_8, maj_at_8      the private samples, a row a task
+    distinct_answers, entropy, pass_at_1, pass_at_8, maj_at_8, weighted_maj_at_8,
+    max_confidence_at_8                the private samples, a row a task
 
 Rows where a fact that the measure needs is null (the truth unknown, say) are left out, and ``n``
 tells how many remained. A measure whose column is missing is absent from the result; one that is
@@ -41,6 +43,7 @@ METRICS = (
     *("over_dissent", "wrong_to_wrong", "excess_flip", "brier", "brier_skill", "ece", "auroc"),
     *("doubt_auroc", "doubt_brier", "confidence_mean", "confidence_std", *SAMPLE_METRICS),
     *("coverage", "bayes_regret", "anchor_budget"),
+    *("brier_skill_alone", "ece_alone", "auroc_alone", "confidence_std_alone"),
 )
 ALONE, CLAIM, SHAM = 0, 1, 2
 _UNDEFINED = "undefined on these rows (all outcomes alike)"
@@ -76,13 +79,13 @@ class _View:
         picked = values[mask].astype(np.float64)
         return weighted.mean_of(picked, self.codes[mask], self.tasks)
 
-    def sure(self) -> BoolArray:
-        """Claim rows that were read and state a confidence."""
-        return self.kind(CLAIM, read=True) & np.isfinite(self.columns.confidence)
+    def sure(self, kind: int = CLAIM) -> BoolArray:
+        """Rows of a kind that were read and state a confidence."""
+        return self.kind(kind, read=True) & np.isfinite(self.columns.confidence)
 
-    def judged(self) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Confidence, outcome and task of the claim rows that have the first two."""
-        mask = self.sure() & (self.columns.reply_right >= 0)
+    def judged(self, kind: int = CLAIM) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Confidence, outcome and task of the rows of a kind that have the first two."""
+        mask = self.sure(kind) & (self.columns.reply_right >= 0)
         right = self.columns.reply_right[mask].astype(np.float64)
         return self.columns.confidence[mask], right, self.codes[mask]
 
@@ -154,8 +157,8 @@ def _doubt_brier(v: _View) -> Weighted:
     return weighted.mean_of((d - wrong) ** 2, codes, v.tasks)
 
 
-def _confidence_std(v: _View) -> Weighted:
-    mask = v.sure()
+def _confidence_std(v: _View, kind: int = CLAIM) -> Weighted:
+    mask = v.sure(kind)
     return weighted.std_of(v.columns.confidence[mask], v.codes[mask], v.tasks)
 
 
@@ -194,6 +197,10 @@ _MEASURES: dict[str, Callable[[_View], Weighted]] = {
     "confidence_std": _confidence_std,
     "coverage": lambda v: v.mean(v.columns.parsed, v.where),
     "bayes_regret": _bayes_regret,
+    "brier_skill_alone": lambda v: weighted.brier_skill_of(*v.judged(ALONE), v.tasks),
+    "ece_alone": lambda v: weighted.ece_of(*v.judged(ALONE), v.tasks),
+    "auroc_alone": lambda v: weighted.auroc_of(*v.judged(ALONE), v.tasks),
+    "confidence_std_alone": partial(_confidence_std, kind=ALONE),
 }
 
 

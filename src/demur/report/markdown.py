@@ -17,7 +17,11 @@ SURE = (
     *("ece", "auroc", "brier", "brier_skill", "confidence_mean", "confidence_std"),
     *("doubt_auroc", "doubt_brier", "bayes_regret"),
 )
-REST = (*("coverage", "distinct_answers", "entropy", "pass_at_8", "maj_at_8", "anchor_budget"),)
+ALONE = ("accuracy_alone", "ece_alone", "auroc_alone", "brier_skill_alone", "confidence_std_alone")
+REST = (
+    *("coverage", "distinct_answers", "entropy", "pass_at_1", "pass_at_8", "maj_at_8"),
+    *("weighted_maj_at_8", "max_confidence_at_8", "anchor_budget"),
+)
 TRANSFER = ("accuracy_alone", "accuracy", "resist", "accept", "discernment", "ece", "auroc")
 Metrics = Mapping[str, Mapping[str, Any]]
 
@@ -47,6 +51,7 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     for title, metrics in (
         ("When it disagrees", MAIN),
         ("How sure it is", SURE),
+        ("How sure it is of what nobody disputes", ALONE),
         ("Diversity, coverage and budget", REST),
     ):
         lines += ["", f"## {title}", "", *_table(arms, scripted, metrics)]
