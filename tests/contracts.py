@@ -35,6 +35,7 @@ from demur.schema import (
     Move,
     Policy,
     Reply,
+    Said,
     Sampling,
     Task,
     Turn,
@@ -72,9 +73,16 @@ def make_group(
     return Group(task, said, episodes)
 
 
+def sureness(completion: Completion, reply: Said, kind: str) -> float | None:
+    """How sure a policy was, as a run would tell."""
+    return reply.confidence if isinstance(reply, Reply) else None
+
+
 def new_anchor(name: str) -> Anchor:
     """A registered anchor with what a run would supply."""
-    return make_anchor(name, rng=np.random.default_rng(7), private=lambda task: ("4", 0.75))
+    return make_anchor(
+        name, rng=np.random.default_rng(7), private=lambda task: ("4", 0.75), own=sureness
+    )
 
 
 def check_anchor(name: str) -> None:

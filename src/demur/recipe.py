@@ -6,6 +6,7 @@ bounds, so that nothing fails an hour later. ``config`` reads recipes and says w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -84,18 +85,18 @@ class Tasks(Strict):
 class Distil(Strict):
     """Learn to give in one pass what private deliberation comes to.
 
-    The private samples of each task give a modal answer and its share; ``labels`` tasks whose truth
-    is looked up turn shares into probabilities; Bayes' rule turns these and a claim's reliability
-    into the best reply, and the policy is trained on ``batch`` such replies a step. ``alone_share``
-    of them have no claim. ``warmup`` is the share of the steps over which the learning rate rises;
-    with ``decay`` it then falls to 0. ``expected_score`` weighs the expected Brier loss of the
-    stated confidence against the deliberated probability (0: imitate its level). With
-    ``thought_from`` a thought opens each reply: the modal answer, or nothing where its share is
-    below that (0: no thought).
+    The private samples of each task give a modal answer and its share; ``labels`` tasks whose
+    truth is looked up turn shares into probabilities (0: a share is taken as it is); Bayes'
+    rule turns these and a claim's reliability into the best reply, and the policy is trained on
+    ``batch`` such replies a step. ``alone_share`` of them have no claim. ``warmup`` is the
+    share of the steps over which the learning rate rises; with ``decay`` it then falls to 0.
+    ``expected_score`` weighs the expected Brier loss of the stated confidence against the
+    deliberated probability (0: imitate its level). With ``thought_from`` a thought opens each
+    reply: the modal answer, or nothing where its share is below that (0: no thought).
     """
 
     kind: Literal["distil"] = "distil"
-    labels: Count = 300
+    labels: Annotated[int, Field(ge=0)] = 300
     steps: Count = 260
     batch: Count = 128
     alone_share: Share = 0.25
@@ -171,12 +172,7 @@ class PolicyGradient(Strict):
         for seat in self.seats:
             if seat not in SEATS.get(self.game, ()):
                 raise UnknownName(f"seat of game {self.game!r}", seat, SEATS.get(self.game, ()))
-        make_anchor(  # with stand-ins for what the run supplies: only the options are tried here
-            self.anchor,
-            self.anchor_options,
-            rng=np.random.default_rng(0),
-            private=lambda task: (None, 0.0),
-        )
+        _try_anchor(self.anchor, self.anchor_options)
         check_weights(self.rewards)
         make_parts(self.rewards, self.reward_options)
         if self.train_on is not None and not 2 <= self.train_on <= self.group:
@@ -191,10 +187,66 @@ class PolicyGradient(Strict):
         return self
 
 
-Stage = Annotated[Distil | PolicyGradient, Discriminator("kind")]
-STAGES: dict[str, type[Distil | PolicyGradient]] = {
+class Offline(Strict):
+    """Play once with the policy as it is, keep by an anchor, and learn from the rows.
+
+    ``dialogues`` are played, ``group`` replies each. ``keep`` says what is learned: "right"
+    imitates one reply a dialogue that the anchor judged right; "pairs" prefers a right reply to a
+    wrong one, ``balance`` saying which of them ("both": as many that resist as that accept);
+    "surest" prefers the reply of which the policy itself was surer, if at least ``threshold``, by
+    the ``confidence`` of its answer's tokens, among replies that branch at the first token after
+    ``opening``. Pairs are learned by DPO with ``beta``, and have to win by ``margin`` times exp of
+    the difference in confidence. ``batch`` rows a step; the rest is as for the other stages.
+    """
+
+    kind: Literal["offline"] = "offline"
+    keep: Literal["right", "pairs", "surest"] = "right"
+    balance: Literal["both", "resist", "accept", "none"] = "both"
+    dialogues: Count = 3000
+    group: Count = 8
+    game: Literal["solo", "objection"] = "objection"
+    anchor: str = "truth"
+    anchor_options: dict[str, Scalar] = Field(default={})
+    confidence: Literal["disparity", "probability", "sequence"] = "disparity"
+    threshold: Share = 0.9
+    margin: NotNegative = 0.0
+    opening: str = ""
+    beta: Positive = 0.2
+    steps: Count = 200
+    batch: Count = 64
+    temperature: Positive = 1.0
+    max_tokens: Count = 32
+    alone_share: Share = 0.1
+    learning_rate: Positive = 3e-4
+    warmup: Share = 0.05
+    decay: bool = True
+    max_grad_norm: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _known(self) -> Offline:
+        if self.group < 2 and self.keep != "right":
+            raise ConfigError(f"keep = {self.keep!r} compares replies: group must be 2 or more")
+        _try_anchor(self.anchor, self.anchor_options)
+        return self
+
+
+def _try_anchor(name: str, options: Mapping[str, Scalar]) -> None:
+    """Make an anchor with stand-ins for what the run supplies: only its options are tried here."""
+    make_anchor(
+        name,
+        options,
+        rng=np.random.default_rng(0),
+        private=lambda task: (None, 0.0),
+        own=lambda completion, reply, kind: None,
+    )
+
+
+AnyStage = Distil | PolicyGradient | Offline
+Stage = Annotated[AnyStage, Discriminator("kind")]
+STAGES: dict[str, type[AnyStage]] = {
     "distil": Distil,
     "policy_gradient": PolicyGradient,
+    "offline": Offline,
 }
 
 

@@ -92,12 +92,27 @@ class RunFolder:
         """Write the episodes of one step as Parquet; without rows there is no file."""
         if not rows:
             return None
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(list(rows)), buffer)
         folder = self.path / "episodes"
         with _explained(folder):
             folder.mkdir(exist_ok=True)
-        return atomic_write(folder / f"step-{step:06d}.parquet", buffer.getvalue())
+        return self.table(f"episodes/step-{step:06d}.parquet", rows)
+
+    def table(self, name: str, rows: Sequence[Row]) -> Path:
+        """Write rows as a Parquet file."""
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(list(rows)), buffer)
+        return atomic_write(self.path / name, buffer.getvalue())
+
+    def read_table(self, name: str) -> list[Row]:
+        """Read rows back; raises ``RunFolderError`` for a file that is gone or broken."""
+        try:
+            found: list[Row] = pq.read_table(self.path / name).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise RunFolderError(
+                f"{self.path / name} cannot be read ({error}), and the run cannot go on without "
+                "it; name another --out"
+            ) from error
+        return found
 
     def checkpoint(self, step: int, writer: Callable[[Path], None], keep: int = 2) -> Checkpoint:
         """Let ``writer`` fill a folder, then put it in place; keep the ``keep`` newest.

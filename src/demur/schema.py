@@ -75,8 +75,9 @@ class Completion:
     """What a policy produced for one dialogue.
 
     ``logprobs`` are the log-probabilities of ``token_ids`` under the sampling distribution
-    (temperature only, no truncation), so importance ratios are unbiased. Policies that cannot give
-    token ids (scripted, endpoints) leave the tuples empty.
+    (temperature only, no truncation), so importance ratios are unbiased. ``gaps``, where they were
+    asked for, are by how much each token was more probable than any other. Policies that cannot
+    give token ids (scripted, endpoints) leave the tuples empty.
     """
 
     text: str
@@ -85,6 +86,7 @@ class Completion:
     stop: Literal["stop", "length"] = "stop"
     prompt_ids: tuple[int, ...] = ()
     policy_version: int = 0
+    gaps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,8 @@ class Sample:
     """What a learner consumes: one completion with an advantage per token.
 
     ``logprobs`` are the behaviour log-probabilities; ``advantages`` has one entry per completion
-    token; ``group`` is the index of the prompt that the sample shares with its group.
+    token; ``group`` is the index of the prompt that the sample shares with its group. ``margin`` is
+    by how much a preference for it should win.
     """
 
     prompt_ids: tuple[int, ...]
@@ -227,15 +230,23 @@ class Sample:
     group: int
     seat: str = "responder"
     expected_score: ExpectedScore | None = None
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a policy is asked to speak. Temperature 0 is greedy decoding."""
+    """How a policy is asked to speak. Temperature 0 is greedy decoding.
+
+    Every reply is made to begin with ``opening``. With ``branch`` the replies to a prompt take, in
+    turn, its most probable first tokens. ``gaps`` asks for those of ``Completion``.
+    """
 
     temperature: float = 1.0
     max_tokens: int = 32
     seed: int = 0
+    opening: str = ""
+    branch: bool = False
+    gaps: bool = False
 
 
 Stats = dict[str, float]

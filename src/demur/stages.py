@@ -24,7 +24,7 @@ from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
 from demur.learners.advantage import RunningMeans
 from demur.learners.distil import demonstrations
-from demur.measure.shares import ShareTable
+from demur.measure.shares import IDENTITY, ShareTable
 from demur.policies.local import LocalPolicy
 from demur.recipe import Distil, PolicyGradient, Recipe
 from demur.rewards import make_parts, score
@@ -71,6 +71,8 @@ class Progress:
 
 def label_shares(source: Source, labels: int, rng: np.random.Generator) -> ShareTable:
     """Look up the truth of ``labels`` tasks of the pool and calibrate private shares on them."""
+    if not labels:
+        return IDENTITY
     known = [p for p in source.private.values() if p.task.truth is not None]
     chosen = rng.permutation(len(known))[:labels]
     return calibrate_shares([known[int(i)] for i in chosen])

@@ -3,30 +3,35 @@
     source.draw -> game(policy) -> Episodes -> judge_round -> Verdicts -> till.pay -> Rewards
                         policy.update <- Samples <- advantages per group and span
 
-A recipe is one stage or several. ``distil`` learns what private deliberation concluded; each step
-of ``policy_gradient`` plays a batch of groups, has the anchor judge them, pays the verdicts and
-takes one update a pass. Every step seeds its own generator from (run seed, stage, step), so a run
-that was stopped and resumed is the run that was never stopped.
+A recipe is one stage or several. ``distil`` learns what private deliberation concluded; ``offline``
+plays once and learns from what an anchor kept; each step of ``policy_gradient`` plays a batch of
+groups, has the anchor judge them, pays the verdicts and takes one update a pass. Every step seeds
+its own generator from (run seed, stage, step), so a run that was stopped and resumed is the run
+that was never stopped.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from demur.anchors import judge_round, make_anchor
+from demur.anchors.own_confidence import OwnConfidence
 from demur.games import Opposed, SelfAsking, make_game
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
+from demur.learners.confidence import span_confidence
 from demur.learners.samples import make_samples
 from demur.meters import batch_stats
+from demur.offline import offline
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings, task_pool
-from demur.recipe import Distil, PolicyGradient, Recipe
+from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats
 from demur.stages import Memory, Progress, Take, Till, distil, needs_private
@@ -75,6 +80,8 @@ def train(
         rng = np.random.default_rng([seed, 1, number])
         if isinstance(stage, Distil):
             take = distil(stage, policy, source, at, rng)
+        elif isinstance(stage, Offline):
+            take = offline(stage, policy, source, at, rng, run)
         else:
             take = reinforce(stage, policy, source, at, rng)
         for step in range(at.step, stage.steps):
@@ -109,7 +116,14 @@ def reinforce(
 ) -> Take:
     """Play, judge, pay, update."""
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
-    anchor = make_anchor(stage.anchor, stage.anchor_options, rng=rng, private=source.vote)
+    sure = partial(span_confidence, pieces=policy.pieces)
+    anchor = make_anchor(
+        stage.anchor,
+        stage.anchor_options,
+        rng=rng,
+        private=source.vote,
+        own=lambda completion, reply, kind: sure(completion, reply, kind=kind),
+    )
     memory = Memory(anchor, game, at)
     if at.step:
         memory.restore(at.parts)
@@ -132,7 +146,12 @@ def reinforce(
             draws = game.draws(stage.prompts)
         else:
             draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
-        sampling = Sampling(stage.temperature, stage.max_tokens, int(rng.integers(2**31)))
+        sampling = Sampling(
+            stage.temperature,
+            stage.max_tokens,
+            int(rng.integers(2**31)),
+            gaps=isinstance(anchor, OwnConfidence),
+        )
         groups = game(policy, draws, stage.group, sampling)
         verdicts = judge_round(anchor, groups)
         rewards = till.pay(groups, verdicts)

@@ -2,7 +2,8 @@
 
 To add an anchor, write one file with a class that meets the ``Anchor`` protocol and name it in
 ``ANCHORS``; the contract tests then run over it. A constructor's parameters are its options, apart
-from ``rng`` (an explicit generator) and ``private`` (claim-free votes), which the run supplies.
+from ``rng`` (an explicit generator), ``private`` (claim-free votes) and ``own`` (how sure the
+policy was of an answer), which the run supplies.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 from demur.anchors.approval import Approval
 from demur.anchors.base import Anchor, answers_of
 from demur.anchors.majority import Majority
+from demur.anchors.own_confidence import OwnConfidence
 from demur.anchors.private_majority import PrivateMajority
 from demur.anchors.random import Random
 from demur.anchors.rounds import judge_round
 from demur.anchors.truth import Truth
 from demur.errors import ConfigError, UnknownName
-from demur.schema import Task
+from demur.schema import Completion, Said, Task
 
 __all__ = [
     "ANCHORS",
@@ -38,10 +40,11 @@ ANCHORS: dict[str, Callable[..., Anchor]] = {
     "private_majority": PrivateMajority,
     "approval": Approval,
     "random": Random,
+    "own_confidence": OwnConfidence,
 }
 """Every anchor's constructor by name."""
 
-_SUPPLIED = frozenset({"rng", "private"})
+_SUPPLIED = frozenset({"rng", "private", "own"})
 
 
 def anchor_options(name: str) -> list[str]:
@@ -63,6 +66,7 @@ def make_anchor(
     *,
     rng: np.random.Generator | None = None,
     private: Callable[[Task], tuple[str | None, float]] | None = None,
+    own: Callable[[Completion, Said, str], float | None] | None = None,
 ) -> Anchor:
     """Make an anchor from its name and options, with what the run supplies where it is needed.
 
@@ -70,7 +74,7 @@ def make_anchor(
     """
     check_options(name, options or {})
     arguments: dict[str, object] = dict(options or {})
-    for supplied, value in (("rng", rng), ("private", private)):
+    for supplied, value in (("rng", rng), ("private", private), ("own", own)):
         if supplied in _parameters(name):
             if value is None:
                 raise ConfigError(f"the anchor {name!r} needs {supplied}, which was not given")

@@ -30,6 +30,7 @@ class Drawn:
 
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
     stopped: bool = False
 
 
@@ -73,7 +74,8 @@ def sample(
             decoder = RowsDecoder(model, names, counts)
         chosen = [i for _, at in batch for i in at]
         mine = [rows[i] for i in chosen]
-        _write(decoder, mine, counts, uniform[chosen], sampling, stop_ids, model.device)
+        ranks = torch.tensor([i % n for i in chosen]) if sampling.branch else None
+        _write(decoder, mine, counts, uniform[chosen], sampling, stop_ids, model.device, ranks)
         if isinstance(decoder, TreeDecoder) and history is not None:
             history.add(decoder.remember([row.ids for row in mine]))
     return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
@@ -115,6 +117,7 @@ def _write(
     sampling: Sampling,
     stop_ids: frozenset[int],
     device: torch.device,
+    ranks: Tensor | None,
 ) -> None:
     owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(device)
     logits = decoder.begin().index_select(0, owners)
@@ -122,7 +125,8 @@ def _write(
     alive = torch.arange(len(rows), device=device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     for step in range(sampling.max_tokens):
-        tokens, logprobs = _pick(logits, sampling.temperature, uniform[alive, step])
+        first = ranks.to(device) if ranks is not None and not step else None
+        tokens, logprobs = _pick(logits, sampling.temperature, uniform[alive, step], first)
         ended = torch.isin(tokens, stops)
         over = ended.tolist()
         for row, token, logprob, end in zip(
@@ -131,6 +135,9 @@ def _write(
             rows[row].ids.append(token)
             rows[row].logprobs.append(logprob)
             rows[row].stopped = end
+        if sampling.gaps:
+            for row, gap in zip(alive.tolist(), _gaps(logits, tokens).tolist(), strict=True):
+                rows[row].gaps.append(gap)
         if step + 1 == sampling.max_tokens or all(over):
             break
         if any(over):
@@ -139,11 +146,22 @@ def _write(
         logits = decoder.step(tokens)
 
 
-def _pick(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def _gaps(logits: Tensor, tokens: Tensor) -> Tensor:
+    """By how much each token (B,) is more probable than any other, at temperature 1."""
+    p = logits.softmax(-1)
+    mine = p.gather(1, tokens[:, None])
+    others = p.scatter(1, tokens[:, None], 0.0).max(-1, keepdim=True).values
+    return (mine - others).squeeze(1)
+
+
+def _pick(
+    logits: Tensor, temperature: float, uniform: Tensor, ranks: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One token a row and its log-probability under the sampling distribution, both (B,).
 
-    A token is where the cumulated probability passes the row's uniform number. Raises
-    ``TrainingError`` where the logits of a row are no distribution (NaN or infinite).
+    A token is where the cumulated probability passes the row's uniform number, or that of the
+    row's rank in probability where ``ranks`` are given. Raises ``TrainingError`` where the logits
+    of a row are no distribution (NaN or infinite).
     """
     scaled = logits / temperature if temperature else logits
     total = scaled.logsumexp(-1)
@@ -153,7 +171,11 @@ def _pick(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, 
             "copy the model folder again or, in training, lower the learning rate and start from "
             "the last checkpoint kept, with --model and a new --out"
         )
-    if temperature == 0:
+    if ranks is not None:
+        places = ranks.clamp(max=logits.shape[1] - 1)
+        best = logits.topk(int(places.max()) + 1).indices
+        tokens = best.gather(1, places[:, None]).squeeze(1)
+    elif temperature == 0:
         tokens = logits.argmax(dim=-1)
     else:
         mass = (scaled - total[:, None]).exp_().cumsum(-1, dtype=torch.float64)

@@ -5,7 +5,9 @@ For a chosen reply w and a rejected one l, with sums over their tokens and a fro
     margin = beta * [ (log pi(w) - log ref(w)) - (log pi(l) - log ref(l)) ]
     loss   = -(1 - s) log sigmoid(margin) - s log sigmoid(-margin)         (arXiv 2305.18290, eq. 7)
 
-averaged over the pairs; s is the label smoothing of its conservative form (0: as published).
+averaged over the pairs; s is the label smoothing of its conservative form (0: as published). With a
+``weight`` the margin has to exceed that times what the pair's samples carry (ODPO, arXiv
+2402.10571; RLSF gives pairs exp(conf_1 - conf_2)).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Preference:
     """
 
     beta: float = 0.1
+    weight: float = 0.0
     smoothing: float = 0.0
     temperature: float = 1.0
 
@@ -76,7 +79,9 @@ class Preference:
             return score.sum() * 0.0, {}
         at = torch.tensor(pairs, device=logits.device)
         margin = score[at[:, 0]] - score[at[:, 1]]
-        each = -(1 - self.smoothing) * logsigmoid(margin) - self.smoothing * logsigmoid(-margin)
+        asked = [self.weight * samples[packed.index[i]].margin for i, _ in pairs]
+        over = margin - margin.new_tensor(asked)
+        each = -(1 - self.smoothing) * logsigmoid(over) - self.smoothing * logsigmoid(-over)
         return each.sum() * scale[0].to(each), {
             "margin_sum": margin.detach().sum(),
             "agreement_sum": (margin.detach() > 0).to(margin.dtype).sum(),

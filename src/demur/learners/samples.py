@@ -42,14 +42,7 @@ def token_spans(completion: Completion, reply: Said, pieces: Pieces) -> list[Spa
     spans: list[Span] = ["all"] * count
     if not isinstance(reply, Reply):
         return spans
-    starts, ends, at = [], [], 0
-    for piece in pieces(completion.token_ids):
-        starts.append(at)
-        at += len(piece)
-        ends.append(at)
-    for t in reversed(range(count - 1)):
-        if starts[t] == ends[t]:  # a part of the character that the next token completes
-            ends[t] = ends[t + 1]
+    starts, ends = _offsets(completion, pieces)
     names: tuple[Span, ...] = ("answer", "confidence")
     for name in names:
         low, high = reply.spans[name]
@@ -63,6 +56,28 @@ def token_spans(completion: Completion, reply: Said, pieces: Pieces) -> list[Spa
         if name == "answer" and last is not None and last + 1 < count:
             spans[last + 1] = name
     return spans
+
+
+def _offsets(completion: Completion, pieces: Pieces) -> tuple[list[int], list[int]]:
+    """Where each token's text starts and ends."""
+    starts, ends, at = [], [], 0
+    for piece in pieces(completion.token_ids):
+        starts.append(at)
+        at += len(piece)
+        ends.append(at)
+    for t in reversed(range(len(starts) - 1)):
+        if starts[t] == ends[t]:  # a part of the character that the next token completes
+            ends[t] = ends[t + 1]
+    return starts, ends
+
+
+def answer_tokens(completion: Completion, reply: Said, pieces: Pieces) -> list[int]:
+    """The tokens between the tags of the answer; none where it could not be read."""
+    if not isinstance(reply, Reply) or "answer" not in reply.spans:
+        return []
+    low, high = reply.spans["answer"]
+    starts, ends = _offsets(completion, pieces)
+    return [t for t in range(len(starts)) if starts[t] < high and ends[t] > low]
 
 
 def expected_score(

@@ -202,7 +202,11 @@ class LocalPolicy:
         data, not an error, with one warning.
         """
         prompts = [self.prompt_ids(d) for d in dialogues]
-        room = [i for i, p in enumerate(prompts) if len(p) + sampling.max_tokens <= self.context]
+        opening: tuple[int, ...] = ()
+        if sampling.opening:
+            opening = tuple(self.tokenizer(sampling.opening, add_special_tokens=False)["input_ids"])
+        needed = len(opening) + sampling.max_tokens
+        room = [i for i, p in enumerate(prompts) if len(p) + needed <= self.context]
         if len(room) < len(prompts):
             warnings.warn(
                 f"{self.name} reads {self.context} tokens at most: a prompt that leaves no room "
@@ -211,7 +215,7 @@ class LocalPolicy:
                 ContextWarning,
                 stacklevel=2,
             )
-        drawn = self._draw([prompts[i] for i in room], n, sampling)
+        drawn = self._draw([(*prompts[i], *opening) for i in room], n, sampling)
         empty = [
             [Completion("", stop="length", prompt_ids=p, policy_version=self.version)] * n
             for p in prompts
@@ -220,12 +224,13 @@ class LocalPolicy:
         for i, rows in zip(room, drawn, strict=True):
             empty[i] = [
                 Completion(
-                    next(texts),
-                    tuple(row.ids),
-                    tuple(row.logprobs),
+                    sampling.opening + next(texts),
+                    (*opening, *row.ids),
+                    (*(0.0,) * len(opening), *row.logprobs),
                     "stop" if row.stopped else "length",
                     prompts[i],
                     self.version,
+                    (*(0.0,) * len(opening), *row.gaps) if sampling.gaps else (),
                 )
                 for row in rows
             ]
