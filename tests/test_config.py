@@ -219,7 +219,7 @@ def test_bad_overrides(path: Path, override: str, message: str) -> None:
         ("learner.rewards.brier=1.5", r"stages\.1: .*failing on purpose"),
         ("learner.rewards.brierr=1", r"unknown reward 'brierr': did you mean 'brier'"),
         ("learner.rewards.brier='a'", r"stages\.1\.rewards\.brier: .*number"),
-        ("stages.0.labels=0", r"stages\.0\.labels: .*greater than or equal to 1, not 0"),
+        ("stages.0.labels=-1", r"stages\.0\.labels: .*greater than or equal to 0, not -1"),
         ("checkpoint_every=0", r"checkpoint_every: .*greater than or equal to 1, not 0"),
         ("stages.0.kind=destil", r"stages\.0: unknown stage kind 'destil': did you mean 'distil'"),
         ("stages=[]", r"stages: .*at least 1"),

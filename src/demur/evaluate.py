@@ -17,6 +17,7 @@ import numpy as np
 from demur.games import solo
 from demur.games.objection import play
 from demur.games.phrases import ask, object_to, reconsider
+from demur.games.post_completion import after
 from demur.games.private import Private, deliberate
 from demur.games.rounds import one_round
 from demur.measure.listener import Situation
@@ -30,6 +31,7 @@ from demur.policies.scripted import (
     oracle,
     threshold,
 )
+from demur.reply import read_assessment
 from demur.schema import (
     Claim,
     Dialogue,
@@ -133,9 +135,13 @@ def evaluate(
     seed: int = 0,
     private: Mapping[str, Private] | None = None,
     shares: ShareTable = IDENTITY,
+    assess: bool = False,
     progress: Progress = lambda _: None,
 ) -> Evaluation:
     """Play a suite.
+
+    With ``assess`` the policy goes on after its replies and assesses them (post-completion
+    learning); the rows then hold ``assessed``, the probability of being right that it states.
 
     ``private`` stands in for the policy's own claim-free samples (baselines); ``shares`` turns
     a private share into the belief that Bayes' rule starts from.
@@ -159,7 +165,24 @@ def evaluate(
         re_asked = one_round(policy, [(g.task, None) for g in again], dialogues, 1, greedy)
         first = {g.task.id: g.episodes[0].reply for g in again}
         rows += [_row(group, private, shares, "sham", first[group.task.id]) for group in re_asked]
+    if assess:
+        progress("assessments")
+        _assess(policy, rows, [*zip(rows, [*alone, *claimed], strict=False)], greedy)
     return Evaluation(policy.name, rows, dict(private))
+
+
+def _assess(
+    policy: Policy, rows: list[Row], asked: Sequence[tuple[Row, Group]], sampling: Sampling
+) -> None:
+    """Let the policy go on after each reply that came to its end, and note what it says of it."""
+    for row in rows:
+        row["assessed"] = None
+    ended = [(row, g.episodes[0]) for row, g in asked]
+    ended = [(row, e) for row, e in ended if e.turns[-1].completion.stop == "stop"]
+    said = policy.reply([after(e) for _, e in ended], 1, sampling)
+    for (row, _), completions in zip(ended, said, strict=True):
+        found = read_assessment(completions[0].text)
+        row["assessed"] = None if found is None else found[0]
 
 
 def _re_ask(group: Group) -> Dialogue:

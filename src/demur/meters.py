@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from demur.schema import Group, Move, Reply, Reward, Stats, Verdict
+from demur.schema import Assessment, Group, Move, Reply, Reward, Stats, Verdict
 from demur.tasks.grader import same
 
 
@@ -29,7 +29,7 @@ def batch_stats(
     wrong and of right claims, and the share of flat groups.
     """
     others = _moves(groups, verdicts, rewards)
-    kept = [i for i, group in enumerate(groups) if not group.led]
+    kept = [i for i, group in enumerate(groups) if group.answers]
     groups = [groups[i] for i in kept]
     verdicts, rewards = [verdicts[i] for i in kept], [rewards[i] for i in kept]
     totals = [r.total for paid in rewards for r in paid if r.components]
@@ -79,9 +79,12 @@ def _moves(
     """By seat: moves that could be read, that led on, that were made before; verdict and reward."""
     found: dict[str, dict[str, list[float]]] = {}
     for group, judged, paid in zip(groups, verdicts, rewards, strict=True):
-        if not group.led:
+        if group.answers:
             continue
         seat = found.setdefault(group.seat, {})
+        if group.about is not None:
+            _assessments(group, judged, paid, seat)
+            continue
         rows = zip(group.episodes, group.led, judged, paid, strict=True)
         for episode, to, verdict, reward in rows:
             move = episode.reply
@@ -96,3 +99,20 @@ def _moves(
             for name, value in facts.items():
                 seat.setdefault(name, []).extend([] if value is None else [value])
     return {f"{s}/{name}": _mean(v) for s, figures in found.items() for name, v in figures.items()}
+
+
+def _assessments(
+    group: Group,
+    judged: Sequence[Verdict],
+    paid: Sequence[Reward],
+    seat: dict[str, list[float]],
+) -> None:
+    """Assessments that could be read; P(right) said of replies judged right, and of wrong ones."""
+    for episode, verdict, reward in zip(group.episodes, judged, paid, strict=True):
+        said = episode.reply
+        seat.setdefault("valid", []).append(float(isinstance(said, Assessment)))
+        if reward.components:
+            seat.setdefault("reward", []).append(reward.total)
+        if isinstance(said, Assessment) and verdict is not None:
+            side = "said_of_right" if verdict >= 0.5 else "said_of_wrong"
+            seat.setdefault(side, []).append(said.right)

@@ -135,7 +135,9 @@ class PolicyGradient(Strict):
     weighs the expected Brier loss of the stated confidence (0: off). ``epochs`` are passes over a
     step's samples; ``warmup`` and ``decay`` are as for ``Distil``. All replies of a group are
     judged, and with ``train_on`` only that many are learned from. ``seats`` says how the other
-    seats of a game are paid; one that is left out is not trained.
+    seats of a game are paid; one that is left out is not trained. ``imitate`` and
+    ``imitate_assessment`` weigh the likelihood of replies judged right and of assessments written
+    by the rules, beside the policy gradient (post-completion learning).
     """
 
     kind: Literal["policy_gradient"] = "policy_gradient"
@@ -146,6 +148,8 @@ class PolicyGradient(Strict):
     game: str = "objection"
     game_options: dict[str, Scalar | list[str]] = Field(default={})
     seats: dict[str, Seat] = Field(default={})
+    imitate: NotNegative = 0.0
+    imitate_assessment: NotNegative = 0.0
     anchor: str = "truth"
     anchor_options: dict[str, Scalar] = Field(default={})
     rewards: dict[str, float] = Field(default={"correctness": 1.0})
@@ -169,6 +173,8 @@ class PolicyGradient(Strict):
     @model_validator(mode="after")
     def _known(self) -> PolicyGradient:
         make_game(self.game, self.game_options)
+        if (self.imitate or self.imitate_assessment) and self.game != "post_completion":
+            raise ConfigError('imitate needs game = "post_completion"')
         for seat in self.seats:
             if seat not in SEATS.get(self.game, ()):
                 raise UnknownName(f"seat of game {self.game!r}", seat, SEATS.get(self.game, ()))

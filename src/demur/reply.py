@@ -18,6 +18,8 @@ import re
 
 from demur.schema import Reply, Unparsed
 
+POST_COMPLETION = "<post_completion>"
+"""Where a reply ends for whoever reads it, and its assessment begins (post-completion learning)."""
 _TAGS = re.compile(r"</?(?:think|answer|confidence)>")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -72,6 +74,24 @@ def read_confidence(text: str) -> float | None:
     if not 0.0 <= value <= 1.0:  # also refuses an overflow to infinity
         return None
     return abs(value)  # "-0" is 0
+
+
+def read_assessment(text: str) -> tuple[float, float] | None:
+    """Read ``<self_assessment>0.8 1.0</self_assessment>``: P(right) and P(could be read).
+
+    ``None`` where there is none, or it is not two probabilities. The first one counts.
+    """
+    span = _block(text, "self_assessment", 0)
+    said = [] if span is None else text[span[0] : span[1]].split()
+    if len(said) != 2:
+        return None
+    right, read = (read_confidence(part) for part in said)
+    return None if right is None or read is None else (right, read)
+
+
+def render_assessment(right: float, read: float) -> str:
+    """Write an assessment, each probability at one decimal."""
+    return f"<self_assessment>{right:.1f} {read:.1f}</self_assessment>"
 
 
 def render(answer: str, confidence: float, thought: str | None = None) -> str:

@@ -153,7 +153,10 @@ SAMPLE_TYPES = pa.schema(
 
 def write_transcripts(evaluation: Evaluation, folder: Path) -> None:
     """``transcripts.parquet`` and the private ``samples.parquet``."""
-    rows = pa.Table.from_pylist(evaluation.rows, schema=TRANSCRIPT_TYPES)
+    types = TRANSCRIPT_TYPES
+    if evaluation.rows and "assessed" in evaluation.rows[0]:
+        types = types.append(pa.field("assessed", pa.float64()))
+    rows = pa.Table.from_pylist(evaluation.rows, schema=types)
     samples = pa.table(evaluation.samples(), schema=SAMPLE_TYPES)
     for name, table in (("transcripts", rows), ("samples", samples)):
         buffer = io.BytesIO()

@@ -121,7 +121,19 @@ class Move:
     outcome: float | None = None
 
 
-Said = Reply | Move | Unparsed
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a policy says of a reply it has just given: P(right) and P(it can be read).
+
+    ``read`` is whether it could be.
+    """
+
+    right: float
+    format: float
+    read: bool
+
+
+Said = Reply | Move | Assessment | Unparsed
 """How a completion was read."""
 
 
@@ -154,14 +166,21 @@ class Group:
     """Episodes that share a task, a claim and a baseline.
 
     ``led`` says of each episode which group of the same round its move led to (``None``: to none);
-    it is empty where the seat answers. ``trained`` is False for moves of another policy.
+    it is empty where the seat answers. ``about`` is the group whose replies are assessed, episode
+    by episode. ``trained`` is False for moves of another policy.
     """
 
     task: Task
     claim: Claim | None
     episodes: tuple[Episode, ...]
     led: tuple[int | None, ...] = ()
+    about: int | None = None
     trained: bool = True
+
+    @property
+    def answers(self) -> bool:
+        """Whether these are answers to the task, which an anchor judges."""
+        return not self.led and self.about is None
 
     @property
     def seat(self) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from demur.alarms import Alarms
 from demur.anchors import Anchor
 from demur.engine.options import Engine
+from demur.errors import ConfigError
 from demur.evaluate import calibrate_shares
 from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
@@ -27,6 +28,7 @@ from demur.learners.distil import demonstrations
 from demur.measure.shares import IDENTITY, ShareTable
 from demur.policies.local import LocalPolicy
 from demur.recipe import Distil, PolicyGradient, Recipe
+from demur.reply import POST_COMPLETION
 from demur.rewards import make_parts, score
 from demur.schema import Group, Policy, Reward, Stats, Trainable, Verdict
 from demur.tasks.source import Source
@@ -117,6 +119,16 @@ def needs_private(recipe: Recipe) -> bool:
     return False
 
 
+def check_policy(stage: PolicyGradient, policy: LocalPolicy) -> None:
+    """Refuse a stage that this policy cannot play, before any work."""
+    if stage.game == "post_completion" and policy.post_id is None:
+        raise ConfigError(
+            f"post-completion learning ends a reply with {POST_COMPLETION}, which is not one token "
+            f"of {policy.name}: add it with tokenizer.add_tokens and "
+            "model.resize_token_embeddings, and save the folder anew"
+        )
+
+
 class Till:
     """Pays the groups of a round, each seat by its own rewards."""
 
@@ -161,7 +173,7 @@ class Till:
             seat = self.stage.seats.get(group.seat)
             if seat is not None and step % seat.every:
                 continue
-            if cut is not None and not group.led:
+            if cut is not None and (group.answers or group.about is not None):
                 group = replace(group, episodes=group.episodes[:cut])
                 judged, paid = judged[:cut], paid[:cut]
             for kept, value in zip(out, (group, judged, paid), strict=True):

@@ -34,6 +34,7 @@ from demur.evaluate import (
 from demur.measure import Estimate, across_seeds
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
+from demur.recipe import PolicyGradient, Recipe
 from demur.results import (
     Figures,
     Headline,
@@ -211,7 +212,9 @@ def one_run(
         watch = partial(watcher.step, arm, seed)
         at = train(recipe, policy, run, seed=seed, watch=watch, probe=probe)
         watcher.phase(f"evaluating {arm}, seed {seed}")
-        evaluation = evaluate(policy, bench.test, seed=5 + seed, shares=bench.shares)
+        evaluation = evaluate(
+            policy, bench.test, seed=5 + seed, shares=bench.shares, assess=assesses(recipe)
+        )
         figures = figures_of(evaluation, bench.headline, budget=at.budget)
         write_transcripts(evaluation, path)
         found = evaluation_json({arm: figures}, {}, seconds=at.seconds, config=recipe.model_dump())
@@ -219,6 +222,12 @@ def one_run(
     metrics = {name: _estimate(value) for name, value in found["arms"][arm].items()}
     watcher.done(arm, seed, metrics)
     return {"seed": seed, "found": found, "points": _points(path)}
+
+
+def assesses(recipe: Recipe) -> bool:
+    """Whether a recipe teaches the policy to assess its own replies."""
+    games = [stage.game for stage in recipe.stages if isinstance(stage, PolicyGradient)]
+    return "post_completion" in games
 
 
 def dev_figures(evaluation: Evaluation) -> Stats:

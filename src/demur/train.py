@@ -26,6 +26,7 @@ from demur.games import Opposed, SelfAsking, make_game
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
 from demur.learners.confidence import span_confidence
+from demur.learners.imitate import imitations
 from demur.learners.samples import make_samples
 from demur.meters import batch_stats
 from demur.offline import offline
@@ -34,7 +35,7 @@ from demur.pool import claim_settings, task_pool
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats
-from demur.stages import Memory, Progress, Take, Till, distil, needs_private
+from demur.stages import Memory, Progress, Take, Till, check_policy, distil, needs_private
 from demur.tasks.source import Source
 from demur.world.questions import held_out, recognise
 
@@ -115,6 +116,7 @@ def reinforce(
     rng: np.random.Generator,
 ) -> Take:
     """Play, judge, pay, update."""
+    check_policy(stage, policy)
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     sure = partial(span_confidence, pieces=policy.pieces)
     anchor = make_anchor(
@@ -164,6 +166,7 @@ def reinforce(
             level_ids=policy.level_ids,
             score_weight=stage.expected_score,
         )
+        samples += imitations(groups, verdicts, policy, stage.imitate, stage.imitate_assessment)
         stats: Stats = {}
         for _ in range(stage.epochs):
             stats = policy.update(samples, loss)

@@ -41,7 +41,7 @@ class VoteMeter:
         each: dict[str, list[float]] = {name: [] for name in FIGURES}
         flips: list[float] = []
         for group, judged in zip(groups, verdicts, strict=True):
-            if group.led or group.task.truth is None or not group.episodes:
+            if not group.answers or group.task.truth is None or not group.episodes:
                 continue
             answers, grader = answers_of(group), group.task.grader
             label, share = modal(answers, grader)

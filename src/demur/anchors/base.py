@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from demur.schema import Group, Unparsed, Verdict
+from demur.schema import Group, Reply, Verdict
 
 
 @runtime_checkable
@@ -63,4 +63,4 @@ class FreeAnchor:
 def answers_of(group: Group) -> list[str | None]:
     """The answer of each episode's last reply; ``None`` where it could not be read."""
     replies = (episode.reply for episode in group.episodes)
-    return [None if isinstance(reply, Unparsed) else reply.answer for reply in replies]
+    return [reply.answer if isinstance(reply, Reply) else None for reply in replies]

@@ -16,12 +16,15 @@ from demur.schema import Episode, Group, Move, Verdict
 def judge_round(anchor: Anchor, groups: Sequence[Group]) -> list[list[Verdict]]:
     """One verdict an episode of every group; ``None`` for a move that could not be read or led on.
 
-    A move with an outcome of its own has that as its verdict.
+    A move with an outcome of its own has that as its verdict, an assessment that of the reply which
+    it is about.
     """
-    answered = {i: anchor.judge(group) for i, group in enumerate(groups) if not group.led}
+    answered = {i: anchor.judge(group) for i, group in enumerate(groups) if group.answers}
     return [
         answered[i]
         if i in answered
+        else answered[group.about]
+        if group.about is not None
         else [
             _came_of(episode, None if to is None else answered[to])
             for episode, to in zip(group.episodes, group.led, strict=True)

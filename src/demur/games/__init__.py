@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from demur.errors import UnknownName
-from demur.games import objection, solo
+from demur.games import objection, post_completion, solo
 from demur.games.argue import Argue
 from demur.games.propose import Propose
 from demur.games.rounds import RESPONDER
@@ -71,11 +71,16 @@ GAMES: dict[str, Callable[..., Game]] = {
     "objection": lambda: objection.play,
     "propose": Propose,
     "argue": Argue,
+    "post_completion": lambda: post_completion.play,
 }
 """Every game's constructor by name; its parameters are its options,
 apart from what the run supplies (see ``make_game``)."""
 
-SEATS: dict[str, tuple[str, ...]] = {"propose": ("proposer",), "argue": ("objector",)}
+SEATS: dict[str, tuple[str, ...]] = {
+    "propose": ("proposer",),
+    "argue": ("objector",),
+    "post_completion": ("assessor",),
+}
 """The seats of each game beside the responder's."""
 
 __all__ = [

@@ -84,6 +84,8 @@ class PolicyGradient:
         logprobs = token_logprobs(logits, packed, self.temperature)  # (N, L)
         valid = packed.valid.to(dtype)
         behaviour = _padded([s.logprobs for s in chosen], packed, dtype)
+        given = torch.tensor([not s.logprobs for s in chosen], device=device)
+        behaviour = torch.where(given[:, None], logprobs.detach(), behaviour)
         advantage = _padded([s.advantages for s in chosen], packed, dtype)
         ratio = torch.exp(torch.where(packed.valid, logprobs - behaviour, 0.0))
         clipped = ratio.clamp(1 - self.clip, 1 + self.clip)

@@ -13,6 +13,10 @@ Which rows a measure looks at (``kind``, if absent, is inferred from whether the
                                        counts as neither keeping nor taking
     excess_flip                        "claim" and "sham" rows, unread replies as no flip
     coverage                           all rows: the share that was read
+    assessment_accuracy, assessment_auroc, assessment_brier_wrong
+                                       "alone" and "claim" rows that were read and assessed
+                                       (``assessed``); the last only those whose reply is wrong
+    assessment_coverage                "alone" and "claim" rows: the share that was assessed
     distinct_answers, entropy, pass_at_1, pass_at_8, maj_at_8, weighted_maj_at_8,
     max_confidence_at_8                the private samples, a row a task
 
@@ -44,6 +48,7 @@ METRICS = (
     *("doubt_auroc", "doubt_brier", "confidence_mean", "confidence_std", *SAMPLE_METRICS),
     *("coverage", "bayes_regret", "anchor_budget"),
     *("brier_skill_alone", "ece_alone", "auroc_alone", "confidence_std_alone"),
+    *("assessment_accuracy", "assessment_auroc", "assessment_brier_wrong", "assessment_coverage"),
 )
 ALONE, CLAIM, SHAM = 0, 1, 2
 _UNDEFINED = "undefined on these rows (all outcomes alike)"
@@ -88,6 +93,14 @@ class _View:
         mask = self.sure(kind) & (self.columns.reply_right >= 0)
         right = self.columns.reply_right[mask].astype(np.float64)
         return self.columns.confidence[mask], right, self.codes[mask]
+
+    def assessed(self) -> tuple[FloatArray, FloatArray, IntArray]:
+        """P(right) said after the reply, outcome and task of the rows that have both."""
+        c = self.columns
+        p = c.number("assessed")
+        mask = (self.kind(ALONE, read=True) | self.kind(CLAIM, read=True)) & np.isfinite(p)
+        mask &= c.reply_right >= 0
+        return p[mask], c.reply_right[mask].astype(np.float64), self.codes[mask]
 
     def doubts(self) -> tuple[FloatArray, FloatArray, IntArray]:
         """Doubt, "the claim is wrong" and task of the claim rows that have the first two."""
@@ -177,6 +190,21 @@ def _bayes_regret(v: _View) -> Weighted:
     return v.mean(regret, np.isfinite(regret))
 
 
+def _assessment_accuracy(v: _View) -> Weighted:
+    p, y, codes = v.assessed()
+    return weighted.mean_of(((p >= 0.5) == (y == 1)).astype(np.float64), codes, v.tasks)
+
+
+def _assessment_brier_wrong(v: _View) -> Weighted:
+    p, y, codes = v.assessed()
+    return weighted.mean_of(p[y == 0] ** 2, codes[y == 0], v.tasks)
+
+
+def _assessment_coverage(v: _View) -> Weighted:
+    given = np.isfinite(v.columns.number("assessed"))
+    return v.mean(given, v.kind(ALONE) | v.kind(CLAIM))
+
+
 _MEASURES: dict[str, Callable[[_View], Weighted]] = {
     "accuracy_alone": partial(_accuracy, kind=ALONE),
     "accuracy": partial(_accuracy, kind=CLAIM),
@@ -201,6 +229,10 @@ _MEASURES: dict[str, Callable[[_View], Weighted]] = {
     "ece_alone": lambda v: weighted.ece_of(*v.judged(ALONE), v.tasks),
     "auroc_alone": lambda v: weighted.auroc_of(*v.judged(ALONE), v.tasks),
     "confidence_std_alone": partial(_confidence_std, kind=ALONE),
+    "assessment_accuracy": _assessment_accuracy,
+    "assessment_auroc": lambda v: weighted.auroc_of(*v.assessed(), v.tasks),
+    "assessment_brier_wrong": _assessment_brier_wrong,
+    "assessment_coverage": _assessment_coverage,
 }
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from safetensors.torch import load_model, save_model
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +31,7 @@ from demur.engine.settings import autocast, keep_memory, out_of_memory, place
 from demur.errors import EngineError, ModelFolderError, TrainingError
 from demur.learners.optimise import Loss, Optimiser, set_checkpointing
 from demur.policies.folder import check_model_folder
+from demur.policies.tokens import Tokens
 from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
 
 DEFAULT = Engine()
@@ -42,7 +42,7 @@ class ContextWarning(UserWarning):
     """A prompt does not fit the model's context."""
 
 
-class LocalPolicy:
+class LocalPolicy(Tokens):
     """A causal language model and its optimiser."""
 
     def __init__(
@@ -57,20 +57,13 @@ class LocalPolicy:
         self.engine = engine
         self.model = model.eval().to(place(engine))
         set_checkpointing(self.model, engine.checkpointing)
-        self.tokenizer = tokenizer
-        self.name = name
+        super().__init__(tokenizer, name, _stops(model, tokenizer))
         self.version = 0
         self.shared_prefix = use_tree(model) if shared_prefix is None else shared_prefix
         self.reference: PreTrainedModel | None = None
         self.optimiser: Optimiser | None = None
         self._history = History(2 * engine.sample_tokens)  # a full batch is padded a little
         self._sample_tokens = engine.sample_tokens
-        self._prompts: dict[Dialogue, tuple[int, ...]] = {}
-        self._single: dict[int, str] | None = None
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        self.pad_id = int(tokenizer.pad_token_id)
-        self.stop_ids = self._stops()
         limit = getattr(model.config, "max_position_embeddings", None)
         self.context = int(limit) if limit else 1 << 30
 
@@ -113,85 +106,7 @@ class LocalPolicy:
             )
         return cls(model, tokenizer, name or path.name, engine=engine)
 
-    def _stops(self) -> frozenset[int]:
-        configured = (
-            self.model.generation_config.eos_token_id if self.model.generation_config else None
-        )
-        several = configured if isinstance(configured, list) else [configured]
-        ids = [*several, self.tokenizer.eos_token_id]
-        return frozenset(int(i) for i in ids if i is not None)
-
     # -- speaking ---------------------------------------------------------------------------------
-
-    def prompt_ids(self, dialogue: Dialogue) -> tuple[int, ...]:
-        """The token ids of a dialogue, ready for the model's turn."""
-        found = self._prompts.get(dialogue)
-        if found is None:
-            text = self._render(dialogue)
-            found = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            if len(self._prompts) > 100_000:
-                self._prompts.clear()
-            self._prompts[dialogue] = found
-        return found
-
-    def _render(self, dialogue: Dialogue) -> str:
-        """The chat template's text; without a system role in it, that message opens the user's."""
-        messages = [{"role": m.role, "content": m.content} for m in dialogue]
-        try:
-            return self._template(messages)
-        except TemplateError as error:
-            refused = str(error)
-        if messages[0]["role"] == "system" and len(messages) > 1:
-            system, first, *rest = messages
-            opening = {**first, "content": f"{system['content']}\n\n{first['content']}"}
-            try:
-                return self._template([opening, *rest])
-            except TemplateError as error:
-                refused = str(error)
-        raise ModelFolderError(
-            f"the chat template of {self.name} cannot put a dialogue into words ({refused}); "
-            "use a model whose template takes user and assistant turns"
-        )
-
-    def _template(self, messages: list[dict[str, str]]) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
-
-    def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Prompt ids and the ids of a given reply, with the token that ends the model's turn."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self.prompt_ids(dialogue), (*ids, int(self.tokenizer.eos_token_id))
-
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text that each token adds, so that character spans can be laid over tokens."""
-        if self._single is None:
-            every = list(range(len(self.tokenizer)))
-            alone = self.tokenizer.batch_decode([[i] for i in every])
-            self._single = dict(zip(every, alone, strict=True))
-        pieces = ["" if i in self.stop_ids else self._single.get(i, "") for i in ids]
-        whole = self._decode([[i for i in ids if i not in self.stop_ids]])[0]
-        if "".join(pieces) == whole:
-            return pieces
-        # Tokens that only make sense together (parts of a character): decode growing prefixes.
-        # A prefix counts as far as it agrees with the whole, so a character belongs to the token
-        # that completes it.
-        kept = [i for i in ids if i not in self.stop_ids]
-        grown, before = [], 0
-        for text in self._decode([kept[:end] for end in range(1, len(kept))]):
-            agreed = _agreement(text, whole)
-            grown.append(whole[before:agreed])
-            before = max(before, agreed)
-        rest = iter([*grown, whole[before:]])
-        return ["" if i in self.stop_ids else next(rest) for i in ids]
-
-    @property
-    def level_ids(self) -> tuple[int, ...] | None:
-        """The ids of the eleven confidence levels, if each is a token of its own; else ``None``."""
-        levels = [f"{k / 10:.1f}" for k in range(11)]
-        ids = self.tokenizer(levels, add_special_tokens=False)["input_ids"]
-        single = {i[0] for i in ids if len(i) == 1} - {self.tokenizer.unk_token_id}
-        return tuple(i[0] for i in ids) if len(single) == len(ids) else None
 
     def reply(
         self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
@@ -277,15 +192,6 @@ class LocalPolicy:
         distinct = {tuple(body) for body in bodies}
         texts = dict(zip(distinct, self._decode(list(distinct)), strict=True))
         return iter([texts[tuple(body)] for body in bodies])
-
-    def _decode(self, bodies: Sequence[Sequence[int]]) -> list[str]:
-        """Text with special tokens kept: a stray role token must stay visible."""
-        if not bodies:
-            return []
-        texts: list[str] = self.tokenizer.batch_decode(
-            [list(b) for b in bodies], clean_up_tokenization_spaces=False
-        )
-        return texts
 
     # -- learning ---------------------------------------------------------------------------------
 
@@ -376,10 +282,10 @@ class LocalPolicy:
             self.reference = reference
 
 
-def _agreement(a: str, b: str) -> int:
-    """How many characters two texts begin with in common."""
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
+def _stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(i) for i in (*several, tokenizer.eos_token_id) if i is not None)
 
 
 def quiet_libraries(threads: int | None) -> None:

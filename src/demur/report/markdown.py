@@ -18,6 +18,9 @@ SURE = (
     *("doubt_auroc", "doubt_brier", "bayes_regret"),
 )
 ALONE = ("accuracy_alone", "ece_alone", "auroc_alone", "brier_skill_alone", "confidence_std_alone")
+ASSESSED = (
+    *("assessment_accuracy", "assessment_auroc", "assessment_brier_wrong", "assessment_coverage"),
+)
 REST = (
     *("coverage", "distinct_answers", "entropy", "pass_at_1", "pass_at_8", "maj_at_8"),
     *("weighted_maj_at_8", "max_confidence_at_8", "anchor_budget"),
@@ -53,8 +56,10 @@ def study_markdown(study: Mapping[str, Any]) -> str:
         ("How sure it is", SURE),
         ("How sure it is of what nobody disputes", ALONE),
         ("Diversity, coverage and budget", REST),
+        ("What it says of its own replies afterwards", ASSESSED),
     ):
-        lines += ["", f"## {title}", "", *_table(arms, scripted, metrics)]
+        table = _table(arms, scripted, metrics)
+        lines += ["", f"## {title}", "", *table] if table else []
     for axis, value, title in (
         ("family", "difference", "Held-out family `difference`"),
         ("speaker", "peers", "Held-out speaker `peers`"),
@@ -85,6 +90,8 @@ def _table(
     shown = [
         m for m in metrics if any(m in table for table in (*arms.values(), *scripted.values()))
     ]
+    if not shown:
+        return []
     rows = ["| arm | " + " | ".join(m.replace("_", " ") for m in shown) + " |"]
     rows.append("|---" * (len(shown) + 1) + "|")
     for name, table in (*arms.items(), *((f"_{n}_", t) for n, t in scripted.items())):

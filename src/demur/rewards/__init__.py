@@ -18,6 +18,7 @@ from demur.rewards.correctness import correctness
 from demur.rewards.format import format
 from demur.rewards.learnability import learnability
 from demur.rewards.log import log
+from demur.rewards.self_assessment import self_assessment
 from demur.rewards.spherical import spherical
 from demur.schema import Component, Reward, Said, Verdict
 
@@ -39,11 +40,12 @@ REWARDS: dict[str, RewardFactory] = {
     "log": log,
     "format": format,
     "learnability": learnability,
+    "self_assessment": self_assessment,
 }
 """Every reward part's factory by name; its parameters are its options, apart from ``n``."""
 
-OUTCOME_REWARDS = frozenset({"learnability"})
-"""The parts that pay a move by what it led to; they say nothing of an answer."""
+OUTCOME_REWARDS = frozenset({"learnability", "self_assessment"})
+"""The parts that pay a seat beside the responder's; they say nothing of an answer."""
 
 CALIBRATION_SCORES = frozenset({"brier", "spherical", "log"})
 """The parts that score the stated confidence; their slope in p is at most 1 a unit of weight."""

@@ -1,0 +1,354 @@
+"""Post-completion learning: assessments after the reply, at no token of inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_policy
+
+from demur.anchors import judge_round, make_anchor
+from demur.config import check_recipe, load_recipe
+from demur.errors import ConfigError, UnknownName
+from demur.evaluate import build_suite, evaluate
+from demur.games import make_game
+from demur.games.phrases import ask
+from demur.games.post_completion import after
+from demur.learners.imitate import imitations
+from demur.learners.policy_gradient import PolicyGradient, Supervised
+from demur.learners.samples import make_samples
+from demur.measure import summarise
+from demur.meters import batch_stats
+from demur.policies.local import LocalPolicy
+from demur.recipe import Recipe
+from demur.reply import POST_COMPLETION, read_assessment, render, render_assessment
+from demur.results import write_transcripts
+from demur.rewards import make_parts
+from demur.rewards.self_assessment import VARIANTS
+from demur.runlog import RunFolder, read_metrics
+from demur.schema import (
+    Assessment,
+    Claim,
+    Completion,
+    Component,
+    Dialogue,
+    Group,
+    Message,
+    Sample,
+    Sampling,
+    Task,
+    Unparsed,
+)
+from demur.stages import Till
+from demur.tasks.source import ClaimSettings
+from demur.train import train
+
+SUM = Task("s", "2+2?", "4", "sum", "number")
+WRONG = Claim("user", "5", 0.5, right=False)
+SAMPLING = Sampling(1.0, 32, 0)
+RIGHT, BAD = (
+    "<self_assessment>1.0 1.0</self_assessment>",
+    "<self_assessment>0.2 1.0</self_assessment>",
+)
+
+
+class Candid:
+    """Answers 4, 5, nothing and without end, and says afterwards how it went."""
+
+    name = "candid"
+
+    def __init__(self) -> None:
+        self.asked: list[Dialogue] = []
+
+    def reply(
+        self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        out = []
+        for dialogue in dialogues:
+            if dialogue[-1].role == "assistant":
+                self.asked.append(dialogue)
+                text = RIGHT if "<answer>4" in dialogue[-1].content else BAD
+                out.append([Completion(text, (7,), (-0.1,), prompt_ids=(1,))])
+                continue
+            said = [render("4", 0.9), render("5", 0.9), "nothing", "<answer>4"]
+            stops = ("stop", "stop", "stop", "length")
+            rows = zip(said[:n], stops, strict=False)
+            out.append([Completion(t, (2, 3), (-0.1, -0.1), s, (1,)) for t, s in rows])  # type: ignore[arg-type]
+        return out
+
+
+def play(draws: Sequence[tuple[Task, Claim | None]] = ((SUM, None),)) -> list[Group]:
+    return make_game("post_completion")(Candid(), list(draws), 4, SAMPLING)
+
+
+# -- the game -------------------------------------------------------------------------------------
+
+
+def test_a_reply_is_assessed_after_it_has_ended() -> None:
+    policy = Candid()
+    draws = [(SUM, None), (SUM, WRONG)]
+    first, second, one, two = make_game("post_completion")(policy, draws, 4, SAMPLING)
+    assert [g.seat for g in (first, second, one, two)] == ["responder"] * 2 + ["assessor"] * 2
+    assert (one.about, two.about, first.about) == (0, 1, None)
+    assert [e.turns[0] for e in two.episodes] == [e.turns[0] for e in second.episodes]
+    said = [e.reply for e in one.episodes]
+    assert said[:3] == [
+        Assessment(1.0, 1.0, True),
+        Assessment(0.2, 1.0, True),
+        Assessment(0.2, 1.0, False),
+    ]
+    assert isinstance(said[3], Unparsed) and "had no end" in said[3].reason
+    assert len(policy.asked) == 6, "what never ended is not gone on from"
+    assert policy.asked[0][:-1] == ask(SUM)
+    assert policy.asked[0][-1] == Message("assistant", render("4", 0.9) + POST_COMPLETION)
+
+
+def test_an_assessment_has_the_verdict_of_its_reply() -> None:
+    groups = play()
+    verdicts = judge_round(make_anchor("truth"), groups)
+    assert verdicts == [[1.0, 0.0, 0.0, 0.0]] * 2
+    stage = load_recipe("pcl").stages[0]
+    rewards = Till(stage).pay(groups, verdicts)  # type: ignore[arg-type]
+    assert [r.total for r in rewards[1]] == pytest.approx(
+        [1.0, 1 - 0.04 / 2, 1 - (0.04 + 1) / 2, 0.0]
+    )
+    stats = batch_stats(groups, verdicts, rewards)
+    assert stats["coverage"] == 0.5 and stats["assessor/valid"] == 0.75
+    assert (stats["assessor/said_of_right"], stats["assessor/said_of_wrong"]) == (1.0, 0.2)
+    samples = make_samples(groups, verdicts, rewards, pieces=lambda ids: [""] * len(ids))
+    assert sorted({s.seat for s in samples}) == ["assessor", "responder"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<self_assessment>0.8 1.0</self_assessment>", (0.8, 1.0)),
+        ("It holds. <self_assessment> 80% 1 </self_assessment> yes", (0.8, 1.0)),
+        ("<self_assessment>0.1 0.2</self_assessment><self_assessment>1 1</self_assessment>",
+         (0.1, 0.2)),
+        ("<self_assessment>0.8</self_assessment>", None),
+        ("<self_assessment>0.8 1.0 1.0</self_assessment>", None),
+        ("<self_assessment>nan 1.0</self_assessment>", None),
+        ("<self_assessment>2 1.0</self_assessment>", None),
+        ("<self_assessment>0.8 1.0", None),
+        ("__import__('os')", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_assessments_are_read_and_never_run(text: str, found: tuple[float, float] | None) -> None:
+    assert read_assessment(text) == found
+    if found is not None:
+        assert read_assessment(render_assessment(*found)) == found
+
+
+# -- what it is paid ------------------------------------------------------------------------------
+
+
+def pay(variant: str, verdict: float, right: float, fmt: float = 1.0, read: bool = True) -> float:
+    part = make_parts({"self_assessment": 1.0}, {"self_assessment": {"variant": variant}})
+    component = part["self_assessment"](Assessment(right, fmt, read), verdict)
+    assert component is not None
+    return component.value
+
+
+def test_the_prices_of_an_assessment() -> None:
+    assert set(VARIANTS) == {"brier", "absolute", "released"}
+    assert pay("brier", 1.0, 0.7) == pytest.approx(1 - 0.09 / 2)
+    assert pay("absolute", 1.0, 0.7, 0.5) == pytest.approx(1 - (0.3 + 0.5) / 2)
+    assert pay("released", 1.0, 0.5, 0.5) == pytest.approx(1 - (0.5 + 0.5) / 2)
+    part = make_parts({"self_assessment": 1.0})["self_assessment"]
+    assert (
+        part(Unparsed("no"), 1.0) == Component(0.0) and part(Assessment(1, 1, True), None) is None
+    )
+    with pytest.raises(UnknownName, match="variant of self_assessment"):
+        pay("Brier", 1.0, 1.0)
+
+
+def test_the_released_price_teaches_to_claim_success_and_the_others_do_not() -> None:
+    for p in (0.1, 0.3, 0.5, 0.7, 0.9):  # P(the reply is right)
+
+        def worth(q: float, variant: str, p: float = p) -> float:
+            return p * pay(variant, 1.0, q) + (1 - p) * pay(variant, 0.0, q)
+
+        levels = [k / 10 for k in range(11)]
+        best = {v: max(levels, key=lambda q: worth(q, v)) for v in VARIANTS}
+        assert best["brier"] == p, "proper: honesty pays best"
+        assert best["released"] > 0.9, "claiming success pays best, however unlikely it is"
+        assert best["absolute"] == (0.0 if p < 0.5 else 1.0) or p == 0.5
+    assert pay("released", 0.0, 0.0) == 0.0 < pay("released", 0.0, 1.0)
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+
+def seed() -> LocalPolicy:
+    return LocalPolicy.from_folder(Path(__file__).parents[1] / "src/demur/world/seed_model", "seed")
+
+
+def test_inference_emits_not_one_token_more() -> None:
+    """A policy that was taught to assess its replies stops where it stopped before."""
+    policy = seed()
+    assert policy.post_id is not None and policy.post_id in policy.stop_ids
+    dialogues = [(Message("user", f"{a}+{b}?"),) for a, b in ((31, 12), (50, 49), (7, 120))]
+    greedy = Sampling(0.0, 40, 0)
+    before = [row[0] for row in policy.reply(dialogues, 1, greedy)]
+    policy.optimise(2e-3)
+    lessons = []
+    for i, (dialogue, said) in enumerate(zip(dialogues, before, strict=True)):
+        whole = (*dialogue, Message("assistant", said.text + POST_COMPLETION))
+        for asked, text in ((dialogue, said.text + POST_COMPLETION),
+                            (whole, render_assessment(0.3, 1.0))):  # fmt: skip
+            prompt, ids = policy.encode(asked, text)
+            lessons.append(Sample(prompt, ids, (), (1.0,) * len(ids), i))
+    for _ in range(40):
+        policy.update(lessons, Supervised())
+    now = [row[0] for row in policy.reply(dialogues, 1, greedy)]
+    for old, new in zip(before, now, strict=True):
+        assert new.text == old.text and new.stop == "stop"
+        assert new.token_ids[:-1] == old.token_ids[:-1]
+        assert new.token_ids[-1] == policy.post_id != old.token_ids[-1]
+        assert len(new.token_ids) == len(old.token_ids)
+    asked = [
+        (*dialogue, Message("assistant", said.text + POST_COMPLETION))
+        for dialogue, said in zip(dialogues, now, strict=True)
+    ]
+    for dialogue, new, (said,) in zip(asked, now, policy.reply(asked, 1, greedy), strict=True):
+        assert said.prompt_ids == (*new.prompt_ids, *new.token_ids), "it goes on from its reply"
+        assert read_assessment(said.text) == (0.3, 1.0)
+        assert dialogue[-1].content.endswith(POST_COMPLETION)
+
+
+def test_a_tokenizer_without_the_token_is_refused(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    plain = policy.tokenizer
+    ids = plain(POST_COMPLETION, add_special_tokens=False)["input_ids"]
+    assert policy.post_id == ids[0]
+
+    class Bytes(LocalPolicy):
+        post_id = None  # type: ignore[assignment]
+
+    other = Bytes(policy.model, plain, "other")
+    recipe = small()
+    with pytest.raises(ConfigError, match=r"not one token of other: add it with"):
+        train(recipe, other, RunFolder(tmp_path / "run", {"x": 1}))
+
+
+# -- the supervised track -------------------------------------------------------------------------
+
+
+class Voice:
+    """Notes what it is asked to put into tokens."""
+
+    level_ids = None
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Dialogue, str]] = []
+
+    def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        self.said.append((dialogue, text))
+        return (1,), (2, 3)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [""] * len(ids)
+
+
+def test_right_replies_and_assessments_by_the_rules_are_imitated() -> None:
+    groups = play([(SUM, None), (SUM, WRONG)])
+    verdicts = judge_round(make_anchor("truth"), groups)
+    voice = Voice()
+    samples = imitations(groups, verdicts, voice, 0.5, 0.25)
+    assert [(s.seat, s.advantages, s.logprobs) for s in samples] == [
+        ("responder", (0.5, 0.5), ()),
+        ("assessor", (0.25, 0.25), ()),
+    ] * 2
+    replies = [text for _, text in voice.said[::2]]
+    assert replies == [render("4", 0.9) + POST_COMPLETION] * 2, "never the one that is wrong"
+    assessed = [text for _, text in voice.said[1::2]]
+    assert assessed == [RIGHT, render_assessment(0.0, 1.0)]
+    assert voice.said[3][0] == after(groups[1].episodes[1])
+    assert imitations(groups, verdicts, Voice(), 0.0, 0.0) == []
+    abstained = [[None] * 4] * 4
+    assert imitations(groups, abstained, Voice(), 1.0, 1.0) == []
+
+
+def test_a_sample_without_behaviour_is_imitated_at_its_weight() -> None:
+    """Its policy gradient is that of its likelihood, whatever the clip."""
+    sample = Sample((5, 6), (7, 8, 9), (), (0.5,) * 3, 0)
+    grads = []
+    for loss in (PolicyGradient(clip=0.01, normalise="bnpo"), Supervised()):
+        policy = tiny_policy()
+        policy.optimise(0.0, max_grad_norm=1e9)
+        policy.update([sample], loss)
+        found = [p.grad.clone() for p in policy.model.parameters() if p.grad is not None]
+        grads.append(found)
+    for a, b in zip(*grads, strict=True):  # supervised divides by its weights, 1.5; bnpo by 3
+        assert torch.allclose(a, 0.5 * b, atol=1e-7)
+
+
+# -- recipes, runs and measures -------------------------------------------------------------------
+
+
+def small(**stage: object) -> Recipe:
+    table = load_recipe("pcl").model_dump(exclude_none=True)
+    table["tasks"] |= {"pool": 12, "private_samples": 2, "max_tokens": 8}
+    table["stages"][0] |= {"steps": 4, "prompts": 3, "group": 3, **stage}
+    return check_recipe({**table, "checkpoint_every": 1})
+
+
+def test_a_stopped_run_is_the_run_that_was_not(tmp_path: Path) -> None:
+    train(small(), seed(), RunFolder(tmp_path / "whole", {"x": 1}), seed=4)
+
+    class Stop(Exception):
+        pass
+
+    def stop(line: dict[str, object]) -> None:
+        if line["step"] == 2:
+            raise Stop
+
+    broken = tmp_path / "broken"
+    with pytest.raises(Stop):
+        train(small(), seed(), RunFolder(broken, {"x": 1}), seed=4, watch=stop)
+    train(small(), seed(), RunFolder(broken, {"x": 1}, resume=True), seed=4)
+    lines = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(path)]
+        for path in (tmp_path / "whole/metrics.jsonl", broken / "metrics.jsonl")
+    ]
+    assert lines[0] == lines[1] and "assessor/valid" in lines[0][0]
+
+
+def test_imitation_belongs_to_its_game() -> None:
+    for key in ("imitate", "imitate_assessment"):
+        with pytest.raises(ConfigError, match="imitate needs game"):
+            check_recipe(
+                {"name": "x", "stages": [{"kind": "policy_gradient", "game": "solo", key: 0.5}]}
+            )
+
+
+def test_assessments_are_measured(tmp_path: Path) -> None:
+    tasks = [SUM, replace(SUM, id="t", question="1+3?")]
+    suite = build_suite(tasks, {"user": 1}, ClaimSettings(), {}, np.random.default_rng(0), k=4)
+    found = evaluate(Candid(), suite, assess=True)
+    rows = {k: [row[k] for row in found.rows] for k in found.rows[0]}
+    assert {r["kind"]: r["assessed"] for r in found.rows if r["kind"] != "sham"} == {
+        "alone": 1.0,
+        "claim": 1.0,
+    }
+    rows["reply_right"] = [i % 2 == 0 for i in range(len(found.rows))]
+    rows["assessed"] = [(0.9, 0.4)[i % 2] for i in range(len(found.rows))]
+    rows["assessed"][1] = None
+    metrics, _ = summarise(rows, resamples=10)
+    assert metrics["assessment_accuracy"].mean == 1.0 and metrics["assessment_auroc"].mean == 1.0
+    assert metrics["assessment_brier_wrong"].mean == pytest.approx(0.16)
+    assert metrics["assessment_coverage"].mean == pytest.approx(3 / 4)
+    write_transcripts(found, tmp_path)
+    plain = evaluate(Candid(), suite)
+    assert "assessed" not in plain.rows[0]
+    metrics, missing = summarise(
+        {k: [row[k] for row in plain.rows] for k in plain.rows[0]}, resamples=10
+    )
+    assert "assessment_auroc" not in metrics
+    assert missing["assessment_auroc"] == "the column assessed is missing"
