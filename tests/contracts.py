@@ -26,6 +26,7 @@ from demur.rewards import (
     make_parts,
 )
 from demur.schema import (
+    Assessment,
     Claim,
     Completion,
     Component,
@@ -131,11 +132,14 @@ def check_reward(name: str) -> None:
     part: RewardPart = make_parts({name: 1.0})[name]
     unread = Unparsed("there is no answer")
     if name in OUTCOME_REWARDS:
-        for verdict in GRID:
-            first = part(Move("1+1?", "1+1?"), verdict)
-            assert first is not None and math.isfinite(first.value) and 0.0 <= first.value <= 1.0
-            assert first == part(Move("1+1?", "1+1?"), verdict), "a part keeps no state"
-        assert part(Move("1+1?", "1+1?"), None) is None and part(unread, 0.5) is None
+        for said in (Move("1+1?", "1+1?"), Assessment(0.3, 1.0, True)):
+            for verdict in GRID:
+                first = part(said, verdict)
+                assert first is not None and 0.0 <= first.value <= 1.0
+                assert first == part(said, verdict), "a part keeps no state"
+            assert part(said, None) is None
+        worst = part(unread, 0.5)
+        assert worst is None or worst.value == 0.0
         return
     anchored = part(Reply("4", 0.5), None) is None
     if anchored:

@@ -85,7 +85,7 @@ def test_saving_changes_nothing_and_stop_tokens_do_not_pile_up(tmp_path: Path) -
     for turn in range(3):
         policy.save(tmp_path / str(turn))
         policy = LocalPolicy.from_folder(tmp_path / str(turn))
-        assert policy.stop_ids == {2, 5}
+        assert policy.stop_ids == {2, 5, policy.post_id}
     kept = json.loads((tmp_path / "2" / "generation_config.json").read_text())
     assert kept["eos_token_id"] == [2, 5]
 
