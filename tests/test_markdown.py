@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from demur.report import write_markdown
+from demur.report.markdown import study_markdown
 
 
 def test_a_study_as_tables(tmp_path: Path) -> None:
@@ -36,3 +37,36 @@ def test_a_study_as_tables(tmp_path: Path) -> None:
     assert "| demur | 2,739 |" in text
     assert "Held-out speaker `peers`" in text and "Held-out family" not in text
     assert "| demur | 201, 200 |" in text
+
+
+def test_best_and_last_steps_and_the_ends_of_the_runs() -> None:
+    points = [
+        [{"step": s, "discernment": v} for s, v in ((40, 0.2), (80, 0.6), (120, 0.5))],
+        [{"step": s, "discernment": v} for s, v in ((40, 0.2), (80, None), (120, 0.3))],
+        [{"step": s, "discernment": v} for s, v in ((40, 0.5), (80, 0.6), (120, 0.1))],
+    ]
+    ends = [
+        {
+            "seed": 0,
+            "first": {"label_accuracy": 0.75, "loss": 3.0},
+            "last": {"label_accuracy": 0.5},
+        },
+        {"seed": 1, "first": {}, "last": {"label_accuracy": 0.25, "learned": 12.0}},
+    ]
+    study = {
+        "arms": {},
+        "baselines": {},
+        "verdict": {"sentences": [], "criteria": []},
+        "curves": {
+            "all": [{"seed": i, "points": p} for i, p in enumerate(points)],
+            "one": [{"seed": 0, "points": points[0]}],
+        },
+        "training": {"ttrl": ends},
+    }
+    text = study_markdown(study)
+    assert "| all | discernment | .300 at 40 | .300 at 120 |" in text, (
+        "80 is not known of all seeds"
+    )
+    assert "| one | discernment | .600 at 80 | .500 at 120 |" in text
+    assert "| ttrl | label accuracy | .750, – | .500, .250 |" in text
+    assert "| ttrl | learned | –, – | –, 12 |" in text and "loss" not in text

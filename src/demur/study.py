@@ -221,7 +221,7 @@ def one_run(
         run.write_json(EVALUATION, found)
     metrics = {name: _estimate(value) for name, value in found["arms"][arm].items()}
     watcher.done(arm, seed, metrics)
-    return {"seed": seed, "found": found, "points": _points(path)}
+    return {"seed": seed, "found": found, "points": _points(path), "ends": ends(path)}
 
 
 def assesses(recipe: Recipe) -> bool:
@@ -246,6 +246,23 @@ def _points(path: Path) -> list[dict[str, Any]]:
     return points
 
 
+def ends(path: Path, share: float = 0.1) -> dict[str, dict[str, float]]:
+    """Each figure of a run's own batches, averaged over its first and its last tenth of steps.
+
+    Of the last stage alone, as stages log different figures; NaN and null count for nothing.
+    """
+    lines = list(read_metrics(path / "metrics.jsonl"))
+    stage = [line for line in lines if line.get("stage") == lines[-1].get("stage")]
+    count = max(1, round(share * len(stage)))
+    found = {}
+    for name, part in (("first", stage[:count]), ("last", stage[-count:])):
+        figures = {key for line in part for key in line} - {"step", "stage", "seconds"}
+        values = {k: [x for line in part if (x := line.get(k)) is not None] for k in figures}
+        means = {k: float(np.mean(v)) for k, v in values.items() if v and not k.startswith("dev/")}
+        found[name] = dict(sorted(means.items()))
+    return found
+
+
 def _estimate(value: Mapping[str, Any]) -> Estimate:
     def number(key: str) -> float:
         return float("nan") if value.get(key) is None else float(value[key])
@@ -267,7 +284,7 @@ def _combine(
     seconds: float,
 ) -> dict[str, Any]:
     result = evaluation_json({"seed": seed}, scripted, seconds=seconds, config=config.shown())
-    result["curves"] = {}
+    result["curves"], result["training"] = {}, {}
     for arm, found in runs.items():
         each = [run["found"] for run in found]
         result["arms"][arm] = _pool([e["arms"][arm] for e in each])
@@ -282,6 +299,7 @@ def _combine(
         result["reliability"][arm] = _pool_bins([e["reliability"][arm] for e in each])
         result["risk_coverage"][arm] = each[0]["risk_coverage"][arm]
         result["curves"][arm] = [{"seed": r["seed"], "points": r["points"]} for r in found]
+        result["training"][arm] = [{"seed": r["seed"], **r["ends"]} for r in found]
         result.setdefault("run_seconds", {})[arm] = [e["seconds"] for e in each]
     chosen = criteria.QUICK if config.quick else criteria.FULL
     result["verdict"] = criteria.verdict(chosen, result["arms"], result["baselines"])

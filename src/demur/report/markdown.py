@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ ASSESSED = (
 REST = (
     *("coverage", "distinct_answers", "entropy", "pass_at_1", "pass_at_8", "maj_at_8"),
     *("weighted_maj_at_8", "max_confidence_at_8", "anchor_budget"),
+)
+FOLLOWED = ("pass_at_1", "discernment", "brier_skill", "brier_skill_alone")
+LOGGED = (
+    *("label_accuracy", "reward_accuracy", "majority_ratio", "truth_ratio", "pass_at_n"),
+    *("wrong_label_reward_accuracy", "wrong_label_majority_ratio", "flip_rate"),
+    *("learned", "corrupted", "confidence_std"),
+    *("proposer/valid", "proposer/repeated", "proposer/verdict", "proposer/reward"),
+    *("objector/valid", "objector/verdict", "adopts_wrong", "adopts_right"),
+    *("assessor/valid", "assessor/said_of_right", "assessor/said_of_wrong"),
+    *("rows", "rows/resist", "rows/accept", "agreement"),
 )
 TRANSFER = ("accuracy_alone", "accuracy", "resist", "accept", "discernment", "ece", "auroc")
 Metrics = Mapping[str, Mapping[str, Any]]
@@ -71,6 +81,8 @@ def study_markdown(study: Mapping[str, Any]) -> str:
         }
         if sliced:
             lines += ["", f"## {title}", "", *_table(sliced, {}, TRANSFER)]
+    lines += _curves(study.get("curves", {}))
+    lines += _training(study.get("training", {}))
     seconds = study.get("run_seconds", {})
     if seconds:
         lines += [
@@ -82,6 +94,47 @@ def study_markdown(study: Mapping[str, Any]) -> str:
         ]
         lines += [f"| {a} | {', '.join(f'{s:.0f}' for s in each)} |" for a, each in seconds.items()]
     return "\n".join(lines) + "\n"
+
+
+def _curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The best and the last step of each arm on the dev split; means over the seeds."""
+    rows = []
+    for arm, runs in curves.items():
+        steps = [{p["step"]: p for p in run["points"]} for run in runs]
+        common = sorted(set.intersection(*(set(s) for s in steps))) if steps else []
+        for metric in FOLLOWED:
+            means = {}
+            for step in common:
+                each = [s[step].get(metric) for s in steps]
+                if all(value is not None for value in each):
+                    means[step] = sum(each) / len(each)
+            if means:
+                best, last = max(means, key=lambda step: means[step]), max(means)
+                rows.append(
+                    f"| {arm} | {metric.replace('_', ' ')} | {_number(means[best])} at {best} | "
+                    f"{_number(means[last])} at {last} |"
+                )
+    if not rows:
+        return []
+    head = ["", "## Best and last step, on the dev split", ""]
+    return [*head, "| arm | metric | best | last |", "|---|---|---|---|", *rows]
+
+
+def _training(training: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What runs logged of their own batches, in their first and last tenth; one figure a seed."""
+    rows = []
+    for arm, runs in training.items():
+        for figure in LOGGED:
+            told = [
+                ", ".join(_number(run[end][figure]) if figure in run[end] else "–" for run in runs)
+                for end in ("first", "last")
+            ]
+            if any(figure in run[end] for run in runs for end in ("first", "last")):
+                rows.append(f"| {arm} | {figure.replace('_', ' ')} | {told[0]} | {told[1]} |")
+    if not rows:
+        return []
+    head = ["", "## In the runs' own batches: first and last tenth of the steps, by seed", ""]
+    return [*head, "| arm | figure | first | last |", "|---|---|---|---|", *rows]
 
 
 def _table(
