@@ -75,7 +75,11 @@ def study(
         bool, typer.Option("--quick", help="Seed model, majority and demur, one seed, minutes.")
     ] = False,
     arms: Annotated[
-        str | None, typer.Option("--arms", help="Comma-separated recipes (see demur recipes); default: the eight of the study.")
+        str | None,
+        typer.Option(
+            "--arms",
+            help="Comma-separated recipes (see demur recipes); default: the eight of the study.",
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Seeds an arm (default 3; quick: 1).", min=1)
