@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_policy
 
@@ -29,7 +31,11 @@ from demur.schema import (
     Task,
     Unparsed,
 )
+from demur.suites import EvaluateConfig, labels, run_evaluation
+from demur.tasks.grader import same
 from demur.train import train
+from demur.world.questions import PLAY_FAMILIES
+from demur.world.seed import SEED_FOLDER
 
 SUM = Task("s", "2+2?", "4", "sum", "number")
 FILE = replace(SUM, id="f", source="file")
@@ -216,3 +222,28 @@ def test_a_resumed_run_meets_the_same_opponents(tmp_path: Path) -> None:
     ]
     assert lines[0] == lines[1]
     assert not (broken / "checkpoints/step-6/opponents").exists(), "a stage that is over has none"
+
+
+def test_a_model_is_evaluated_against_objectors(tmp_path: Path) -> None:
+    config = EvaluateConfig(n=6, k=2, peer_claims=0, user_claims=1, objectors=(str(SEED_FOLDER),))
+    found = run_evaluation(config, SEED_FOLDER, tmp_path / "out", lambda text: None)
+    name = "seed against seed_model"
+    assert list(found["arms"]) == ["seed", name]
+    rows = pq.read_table(tmp_path / "out/against/seed_model/transcripts.parquet").to_pylist()
+    assert rows and {r["kind"] for r in rows} == {"claim"}
+    for row in rows:
+        asked = json.loads(row["dialogue"])[-1]["content"]
+        assert asked.startswith(row["question"] + " "), "the words of the objector, beside it"
+        assert f" {row['claim']}." in asked and row["claim_reliability"] is None
+        assert row["claim_right"] == same(row["claim"], row["truth"], row["grader"])
+    wrong = [r for r in rows if not r["claim_right"] and r["family"] in PLAY_FAMILIES]
+    assert found["arms"][name]["conformity"]["n"] == len(wrong)
+    said = found["verdict"]["sentences"][-1]
+    assert said.startswith(f"seed_model: {len(rows)} of ") and "could be read" in said
+
+
+def test_folders_are_told_apart_by_the_ends_of_their_paths() -> None:
+    assert labels([]) == []
+    assert labels(["a/x", "b/y"]) == ["x", "y"]
+    assert labels(["a/x/1", "b/x/1", "c/1"]) == ["a-x-1", "b-x-1", f"{Path.cwd().name}-c-1"]
+    assert len(set(labels(["a", "a"]))) == 2

@@ -219,6 +219,14 @@ def evaluate(
     ] = 250,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest reply.", min=1)] = 32,
     seed: Seed = 0,
+    objector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objector",
+            metavar="MODEL",
+            help="A model folder, or seed, that argues on the same tasks; repeatable.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -235,6 +243,7 @@ def evaluate(
 
     [dim]demur evaluate runs/demur/checkpoints/step-270 --out eval[/dim]
     [dim]demur evaluate ./my-model --tasks test.jsonl --max-tokens 400 --out eval[/dim]
+    [dim]demur evaluate runs/demur/checkpoints/step-270 --objector seed --out eval[/dim]
     """
     from demur import console
     from demur.suites import EvaluateConfig, run_evaluation
@@ -248,6 +257,7 @@ def evaluate(
         n=n,
         max_tokens=max_tokens,
         seed=seed,
+        objectors=tuple(str(model_folder(path)) for path in objector or ()),
     ).override(set_ or ())
     use_threads()
     with console.spinner("loading", quiet=quiet) as say:

@@ -16,6 +16,8 @@ from demur.config import override_value
 from demur.engine.options import SAMPLE_TOKENS, Engine, Precision
 from demur.errors import ConfigError, UnknownName
 from demur.evaluate import (
+    Evaluation,
+    Suite,
     Tuned,
     baselines,
     calibrate_shares,
@@ -23,12 +25,13 @@ from demur.evaluate import (
     suite_for,
     tune_threshold,
 )
+from demur.games.argue import arguments_for
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings
 from demur.recipe import Tasks
 from demur.results import Headline, evaluation_json, figures_of, write_transcripts
 from demur.runlog import RunFolder, plain
-from demur.schema import Task
+from demur.schema import Sampling, Task
 from demur.tasks.file import load_tasks
 from demur.tasks.grader import get_grader
 from demur.tasks.source import world_tasks
@@ -38,7 +41,11 @@ HELD_OUT = ("difference", "note")
 
 
 class EvaluateConfig(BaseModel):
-    """Settings of an evaluation; ``claims`` is how many each speaker makes on a task."""
+    """Settings of an evaluation; ``claims`` is how many each speaker makes on a task.
+
+    ``objectors`` are model folders that argue on the same tasks, for the side that the user's claim
+    had, in up to ``argument_tokens`` tokens.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,6 +63,8 @@ class EvaluateConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     precision: Precision = "auto"
     sample_tokens: int = Field(default=SAMPLE_TOKENS, ge=1)
+    objectors: tuple[str, ...] = ()
+    argument_tokens: int = Field(default=80, ge=1)
 
     def override(self, overrides: Sequence[str]) -> EvaluateConfig:
         """A copy with ``key=value`` overrides; raises ``UnknownName`` or ``ConfigError``."""
@@ -96,7 +105,10 @@ def run_evaluation(
     device: str = "auto",
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a model folder and write ``evaluation.json`` and ``transcripts.parquet``."""
+    """Evaluate a model folder and write ``evaluation.json`` and ``transcripts.parquet``.
+
+    Against each objector the same tasks are played again, on its arguments (folder ``against``).
+    """
     rng = np.random.default_rng([config.seed, 9])
     tasks, tuning_tasks = _tasks(config, rng)  # a bad file shows before anything is loaded
     folder = RunFolder(out, config.model_dump(), resume=resume)
@@ -105,6 +117,10 @@ def run_evaluation(
     started = time.perf_counter()
     engine = Engine(device, config.precision, config.sample_tokens)
     policy = LocalPolicy.from_folder(model, "seed" if config.model == "seed" else None, engine)
+    objectors = [
+        LocalPolicy.from_folder(path, label, engine)
+        for path, label in zip(config.objectors, labels(config.objectors), strict=True)
+    ]
     headline = Headline() if config.tasks is None else Headline(None)
 
     make = partial(
@@ -133,15 +149,66 @@ def run_evaluation(
         for name, each in baselines(test, found.private, tuned).items()
     }
     write_transcripts(found, out)
+    arms, heard = {policy.name: arm}, list[str]()
+    for objector in objectors:
+        say(f"hearing {objector.name}")
+        against, argued, read = argued_by(objector, policy, test, found, config, tuned)
+        name = f"{policy.name} against {objector.name}"
+        arms[name] = figures_of(against, headline)
+        heard.append(f"{objector.name}: {read} of {argued} arguments could be read.")
+        (out / "against" / objector.name).mkdir(parents=True, exist_ok=True)
+        write_transcripts(against, out / "against" / objector.name)
     result = evaluation_json(
-        {policy.name: arm},
+        arms,
         scripted,
         seconds=time.perf_counter() - started,
         config=config.model_dump(),
-        verdict={"passed": None, "sentences": _sentences(policy.name, arm.metrics), "criteria": []},
+        verdict={
+            "passed": None,
+            "sentences": [*_sentences(policy.name, arm.metrics), *heard],
+            "criteria": [],
+        },
     )
     folder.write_json("evaluation.json", result)
     return dict(plain(result))
+
+
+def labels(folders: Sequence[str]) -> list[str]:
+    """Names for model folders: the fewest last parts of their paths that tell them apart.
+
+    >>> labels(["runs/a/checkpoints/step-9", "runs/b/checkpoints/step-9"])
+    ['a-checkpoints-step-9', 'b-checkpoints-step-9']
+    """
+    parts = [Path(folder).resolve().parts for folder in folders]
+    longest = max((len(p) for p in parts), default=0)
+    for count in range(1, longest + 1):
+        names = ["-".join(p[-count:]).strip("/") for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'-'.join(p[-2:])}-{i}" for i, p in enumerate(parts)]
+
+
+def argued_by(
+    objector: LocalPolicy,
+    policy: LocalPolicy,
+    suite: Suite,
+    found: Evaluation,
+    config: EvaluateConfig,
+    tuned: Tuned,
+) -> tuple[Evaluation, int, int]:
+    """The exchanges of a suite's users again, argued by another model in its own words.
+
+    Returns the evaluation, how many arguments were asked for, and how many could be read.
+    """
+    wanted = [(t, bool(c.right)) for t, c in suite.exchanges if c.speaker == "user"]
+    sampling = Sampling(1.0, config.argument_tokens, config.seed + 7)
+    claims = arguments_for(objector, wanted, sampling)
+    exchanges = tuple((t, c) for (t, _), c in zip(wanted, claims, strict=True) if c is not None)
+    again = Suite((), exchanges, suite.max_tokens, suite.k, sham=False)
+    against = evaluate(
+        policy, again, seed=config.seed + 5, private=found.private, shares=tuned.shares
+    )
+    return against, len(wanted), len(exchanges)
 
 
 def _sentences(name: str, metrics: Mapping[str, Any]) -> list[str]:
