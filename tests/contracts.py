@@ -275,19 +275,20 @@ def check_seats(name: str) -> None:
     groups = game(SeatClerk(), draws, 4, sampling)
     assert draws == before, "a game must not change what it is given"
     assert {g.seat for g in groups} == {RESPONDER, *SEATS[name]}
-    assert groups[0].seat in SEATS[name], "moves come before what they led to"
     led = [to for g in groups for to in g.led if to is not None]
-    assert led and len(set(led)) == len(led), "a group follows from one move"
-    for group in groups:
+    about = [g.about for g in groups if g.about is not None]
+    assert (led or about) and len(set(led)) == len(led), "a group follows from one move"
+    for number, group in enumerate(groups):
         assert len(group.led) in (0, len(group.episodes))
-        assert (group.seat == RESPONDER) == (not group.led)
+        assert (group.seat == RESPONDER) == group.answers
+        assert all(to > number for to in group.led if to is not None), "moves come first"
         for episode in group.episodes:
-            (turn,) = episode.turns
+            turn = episode.turns[-1]
             if group.seat == RESPONDER:
                 assert turn.reply == read(turn.completion) and len(group.episodes) == 4
             else:
-                assert isinstance(turn.reply, Move | Unparsed)
-    for to in led:
+                assert isinstance(turn.reply, Move | Assessment | Unparsed)
+    for to in (*led, *about):
         assert groups[to].seat == RESPONDER
     assert new()(SeatClerk(), draws, 4, sampling) == groups, "the same draws, the same game"
     assert new()(SeatClerk(), [], 4, sampling) == []

@@ -330,7 +330,9 @@ def test_the_figures_of_a_vote() -> None:
         ({"flat_groups": 1.0}, "flat_rewards"),
         ({"coverage": 0.0}, "no_votes"),
         ({"proposer/valid": 0.0}, "no_proposals"),
+        ({"verdict": math.nan, "coverage": 0.9}, "no_verdicts"),
         ({"confidence_std": 0.01, "reward/brier": 0.7}, "confidence_collapse"),
+        ({"confidence_auroc": 0.5, "reward/log": 0.7}, "confidence_blind"),
     ],
 )
 def test_an_alarm_is_raised_once_and_counted(stats: dict[str, float], name: str) -> None:

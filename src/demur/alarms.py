@@ -16,16 +16,23 @@ PATIENCE = 10
 """Steps in a row before anything is said."""
 NARROW = 0.03
 """A spread of stated confidence below which it says the same of everything."""
+BLIND = 0.52
+"""An AUROC of stated confidence, over a step's replies, below which it tells nothing."""
 
 SENTENCES = {
     "flat_rewards": "every reply of a step earned the same, for {n} steps, so nothing is learned; "
     "look at the reward and the anchor, or raise the temperature",
     "no_votes": "no reply of a step could be read, for {n} steps, so there is nothing to vote on; "
     "look at a reply in the run's metrics, and give more max_tokens",
+    "no_verdicts": "the anchor abstained on every reply, for {n} steps, so nothing is paid; look "
+    "at what it goes by: votes that name an answer, an answer to look at, a known truth",
     "no_proposals": "the proposer asked nothing that could be read, for {n} steps; look at "
     "game_options, and at whether this model follows the request",
     "confidence_collapse": "the stated confidence has become one value, for {n} steps: a good ECE "
     "then says nothing; look at AUROC, or pay the confidence on its own span",
+    "confidence_blind": "the stated confidence has told right from wrong no better than a coin "
+    "(AUROC below {blind}), for {n} steps, though it is paid; look at its spread, and at whether "
+    "what is known shows in the replies",
 }
 
 
@@ -46,15 +53,18 @@ class Alarms:
         def of(name: str) -> float:
             return stats.get(name, math.nan)
 
+        paid = "reward/brier" in stats or "reward/spherical" in stats or "reward/log" in stats
         held = {
             "flat_rewards": of("flat_groups") == 1.0,
             "no_votes": of("coverage") == 0.0,
             "no_proposals": of("proposer/valid") == 0.0,
-            "confidence_collapse": of("confidence_std") < NARROW and "reward/brier" in stats,
+            "no_verdicts": "verdict" in stats and math.isnan(of("verdict")) and of("coverage") > 0,
+            "confidence_collapse": of("confidence_std") < NARROW and paid,
+            "confidence_blind": of("confidence_auroc") < BLIND and paid,
         }
         for name, now in held.items():
             self.counts[name] = self.counts[name] + 1 if now else 0
             if self.counts[name] == self.patience:
-                said = SENTENCES[name].format(n=self.patience)
+                said = SENTENCES[name].format(n=self.patience, blind=BLIND)
                 warnings.warn(said, AlarmWarning, stacklevel=2)
         return {f"alarm/{name}": float(n) for name, n in self.counts.items() if n}

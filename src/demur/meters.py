@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from demur.measure import auroc
 from demur.schema import Assessment, Group, Move, Reply, Reward, Stats, Verdict
 from demur.tasks.grader import same
 
@@ -25,8 +26,8 @@ def batch_stats(
 ) -> Stats:
     """Means over the responder's replies, and those of every other seat under its name.
 
-    Reward and its parts, verdict, coverage, accuracy, stated confidence and its spread, adoption of
-    wrong and of right claims, and the share of flat groups.
+    Reward and its parts, verdict, coverage, accuracy, stated confidence, its spread and AUROC,
+    adoption of wrong and of right claims, and the share of flat groups.
     """
     others = _moves(groups, verdicts, rewards)
     kept = [i for i, group in enumerate(groups) if group.answers]
@@ -41,6 +42,7 @@ def batch_stats(
     given = [v for judged in verdicts for v in judged if v is not None]
     parsed: list[float] = []
     right: list[float] = []
+    judged_sure: list[float] = []  # the confidences of those
     sure: list[float] = []
     adopts: dict[bool, list[float]] = {True: [], False: []}
     for group in groups:
@@ -53,6 +55,7 @@ def batch_stats(
             sure.append(reply.confidence)
             if truth is not None:
                 right.append(float(same(reply.answer, truth, grader)))
+                judged_sure.append(reply.confidence)
             if claim is not None and claim.right is not None:
                 adopts[claim.right].append(float(same(reply.answer, claim.answer, grader)))
     flat = [len({r.total for r in paid}) == 1 for paid in rewards]
@@ -64,6 +67,7 @@ def batch_stats(
         "accuracy": _mean(right),
         "confidence_mean": _mean(sure),
         "confidence_std": float(np.std(sure)) if sure else float("nan"),
+        "confidence_auroc": auroc(judged_sure, right) if right else float("nan"),
         "adopts_wrong": _mean(adopts[False]),
         "adopts_right": _mean(adopts[True]),
         "flat_groups": _mean([float(f) for f in flat]),
