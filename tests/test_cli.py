@@ -105,7 +105,8 @@ def test_help_lists_the_commands(run: Run) -> None:
 def test_recipes_can_be_listed_shown_and_used(run: Run, tmp_path: Path) -> None:
     listed = run("recipes")
     assert listed.code == 0 and all(name in listed.out for name in recipe_names())
-    assert listed.out.count("1[right]") == 2, "model and recipe text is no markup"
+    written = sum(load_recipe(name).source.count("1[right]") for name in recipe_names())
+    assert listed.out.count("1[right]") == written > 0, "model and recipe text is no markup"
     shown = run("recipes", "demur")
     mine = tmp_path / "mine.toml"
     mine.write_text(shown.out)
