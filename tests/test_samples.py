@@ -24,7 +24,8 @@ A, C, REST = "answer", "confidence", "all"
 
 def completion(text: str, policy: LocalPolicy = POLICY) -> Completion:
     """A reply as the policy would have drawn it, with the token that ends the turn."""
-    ids = (*policy.tokenizer(text, add_special_tokens=False)["input_ids"], *policy.stop_ids)
+    end = policy.tokenizer.eos_token_id
+    ids = (*policy.tokenizer(text, add_special_tokens=False)["input_ids"], end)
     return Completion(text, tuple(ids), tuple(-0.1 * t for t in range(len(ids))), prompt_ids=(1, 2))
 
 
