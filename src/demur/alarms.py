@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping
 
+from demur.rewards import CALIBRATION_SCORES
 from demur.schema import Stats
 
 PATIENCE = 10
@@ -53,7 +54,7 @@ class Alarms:
         def of(name: str) -> float:
             return stats.get(name, math.nan)
 
-        paid = "reward/brier" in stats or "reward/spherical" in stats or "reward/log" in stats
+        paid = any(f"reward/{name}" in stats for name in CALIBRATION_SCORES)
         held = {
             "flat_rewards": of("flat_groups") == 1.0,
             "no_votes": of("coverage") == 0.0,

@@ -8,7 +8,6 @@ re-asked "Are you sure?" after its own answer, the control without content.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,6 +31,7 @@ from demur.policies.scripted import (
     threshold,
 )
 from demur.reply import read_assessment
+from demur.runlog import dialogue_json
 from demur.schema import (
     Claim,
     Dialogue,
@@ -232,9 +232,7 @@ def _row(
         "reply_right": right(answer) if isinstance(reply, Reply) else None,
         "parsed": isinstance(reply, Reply),
         "question": task.question,
-        "dialogue": json.dumps(
-            [{"role": m.role, "content": m.content} for m in turn.dialogue], ensure_ascii=False
-        ),
+        "dialogue": dialogue_json(turn.dialogue),
         "reply_text": turn.completion.text,
     }
 

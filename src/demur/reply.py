@@ -36,14 +36,14 @@ def parse(text: str) -> Reply | Unparsed:
     thought: str | None = None
     lead = len(text) - len(text.lstrip())
     if text.startswith("<think>", lead):
-        span = _block(text, "think", lead)
+        span = block(text, "think", lead)
         if span is None:
             return Unparsed("the thought is not closed")
         thought = text[span[0] : span[1]].strip()
         start = span[1] + len("</think>")
     if text.find("<answer>", start) < 0:
         return Unparsed("there is no answer")
-    answer_span = _block(text, "answer", start)
+    answer_span = block(text, "answer", start)
     if answer_span is None or _TAGS.search(text, *answer_span):
         return Unparsed("the answer is not closed")
     answer = text[answer_span[0] : answer_span[1]].strip()
@@ -52,7 +52,7 @@ def parse(text: str) -> Reply | Unparsed:
     start = answer_span[1] + len("</answer>")
     if text.find("<confidence>", start) < 0:
         return Unparsed("there is no confidence after the answer")
-    confidence_span = _block(text, "confidence", start)
+    confidence_span = block(text, "confidence", start)
     if confidence_span is None:
         return Unparsed("the confidence is not closed")
     confidence = read_confidence(text[confidence_span[0] : confidence_span[1]])
@@ -81,7 +81,7 @@ def read_assessment(text: str) -> tuple[float, float] | None:
 
     ``None`` where there is none, or it is not two probabilities. The first one counts.
     """
-    span = _block(text, "self_assessment", 0)
+    span = block(text, "self_assessment", 0)
     said = [] if span is None else text[span[0] : span[1]].split()
     if len(said) != 2:
         return None
@@ -109,7 +109,7 @@ def render(answer: str, confidence: float, thought: str | None = None) -> str:
     return f"{opening}<answer>{answer}</answer><confidence>{number}</confidence>"
 
 
-def _block(text: str, tag: str, start: int) -> tuple[int, int] | None:
+def block(text: str, tag: str, start: int) -> tuple[int, int] | None:
     """Offsets of what stands between the first <tag> from ``start`` on and the next </tag>."""
     opening = text.find(f"<{tag}>", start)
     if opening < 0:

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import tomli_w
 
 from demur.errors import RunFolderError
-from demur.schema import Row
+from demur.schema import Dialogue, Row
 
 CONFIG, METRICS, MARKER = "config.toml", "metrics.jsonl", "complete.json"
 _CHECKPOINT = re.compile(r"step-([0-9]+)")
@@ -192,6 +192,12 @@ class RunFolder:
         if checkpoint.exists():
             (checkpoint / MARKER).unlink(missing_ok=True)
             shutil.rmtree(checkpoint)
+
+
+def dialogue_json(dialogue: Dialogue) -> str:
+    """A dialogue as one cell of a table."""
+    turns = [{"role": m.role, "content": m.content} for m in dialogue]
+    return json.dumps(turns, ensure_ascii=False)
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> Path:

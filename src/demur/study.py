@@ -221,7 +221,8 @@ def one_run(
         run.write_json(EVALUATION, found)
     metrics = {name: _estimate(value) for name, value in found["arms"][arm].items()}
     watcher.done(arm, seed, metrics)
-    return {"seed": seed, "found": found, "points": _points(path), "ends": ends(path)}
+    logged = list(read_metrics(path / "metrics.jsonl"))
+    return {"seed": seed, "found": found, "points": _points(logged), "ends": ends(logged)}
 
 
 def assesses(recipe: Recipe) -> bool:
@@ -236,23 +237,22 @@ def dev_figures(evaluation: Evaluation) -> Stats:
     return {name: estimate.mean for name, estimate in metrics.items()}
 
 
-def _points(path: Path) -> list[dict[str, Any]]:
+def _points(logged: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The learning curve of a run: the logged dev figures."""
     points = []
-    for line in read_metrics(path / "metrics.jsonl"):
+    for line in logged:
         dev = {k.removeprefix("dev/"): v for k, v in line.items() if k.startswith("dev/")}
         if dev:
             points.append({"step": line["step"], "seconds": line["seconds"], **dev})
     return points
 
 
-def ends(path: Path, share: float = 0.1) -> dict[str, dict[str, float]]:
+def ends(logged: Sequence[Mapping[str, Any]], share: float = 0.1) -> dict[str, dict[str, float]]:
     """Each figure of a run's own batches, averaged over its first and its last tenth of steps.
 
     Of the last stage alone, as stages log different figures; NaN and null count for nothing.
     """
-    lines = list(read_metrics(path / "metrics.jsonl"))
-    stage = [line for line in lines if line.get("stage") == lines[-1].get("stage")]
+    stage = [line for line in logged if line.get("stage") == logged[-1].get("stage")]
     count = max(1, round(share * len(stage)))
     found = {}
     for name, part in (("first", stage[:count]), ("last", stage[-count:])):

@@ -8,11 +8,11 @@ policy was of an answer), which the run supplies.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from demur import registry
 from demur.anchors.approval import Approval
 from demur.anchors.base import Anchor, answers_of
 from demur.anchors.majority import Majority
@@ -21,7 +21,7 @@ from demur.anchors.private_majority import PrivateMajority
 from demur.anchors.random import Random
 from demur.anchors.rounds import judge_round
 from demur.anchors.truth import Truth
-from demur.errors import ConfigError, UnknownName
+from demur.errors import ConfigError
 from demur.schema import Completion, Said, Task
 
 __all__ = [
@@ -49,15 +49,13 @@ _SUPPLIED = frozenset({"rng", "private", "own"})
 
 def anchor_options(name: str) -> list[str]:
     """The options that a recipe may set for an anchor; raises ``UnknownName``."""
-    return [option for option in _parameters(name) if option not in _SUPPLIED]
+    known = registry.parameters("anchor", ANCHORS, name)
+    return [option for option in known if option not in _SUPPLIED]
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
     """Raise ``UnknownName`` if the anchor, or one of its options, doesn't exist."""
-    known = anchor_options(name)
-    for option in options:
-        if option not in known:
-            raise UnknownName(f"option of anchor {name!r}", option, known)
+    registry.check_options("anchor", ANCHORS, name, options, _SUPPLIED)
 
 
 def make_anchor(
@@ -73,16 +71,9 @@ def make_anchor(
     Raises ``ConfigError`` if the anchor needs a generator or claim-free votes that are not given.
     """
     check_options(name, options or {})
-    arguments: dict[str, object] = dict(options or {})
-    for supplied, value in (("rng", rng), ("private", private), ("own", own)):
-        if supplied in _parameters(name):
-            if value is None:
-                raise ConfigError(f"the anchor {name!r} needs {supplied}, which was not given")
-            arguments[supplied] = value
-    return ANCHORS[name](**arguments)
-
-
-def _parameters(name: str) -> list[str]:
-    if name not in ANCHORS:
-        raise UnknownName("anchor", name, ANCHORS)
-    return list(inspect.signature(ANCHORS[name]).parameters)
+    supplied = {"rng": rng, "private": private, "own": own}
+    for needed in registry.parameters("anchor", ANCHORS, name):
+        if needed in supplied and supplied[needed] is None:
+            raise ConfigError(f"the anchor {name!r} needs {needed}, which was not given")
+    made: Anchor = registry.make("anchor", ANCHORS, name, options or {}, supplied)
+    return made

@@ -8,18 +8,15 @@ group it led to.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from demur.errors import UnknownName
+from demur import registry
 from demur.games import objection, post_completion, solo
 from demur.games.argue import Argue
 from demur.games.propose import Propose
-from demur.games.rounds import RESPONDER
-from demur.schema import Claim, Group, Policy, Sampling, Task
-
-Draw = tuple[Task, Claim | None]
+from demur.games.rounds import RESPONDER, Draw
+from demur.schema import Group, Policy, Sampling, Task
 
 
 class Game(Protocol):
@@ -108,12 +105,6 @@ def make_game(
     ``recognise`` gives the task of a question that the run knows, ``kept`` says whether it is kept
     for evaluation; a game that takes questions from a model is given both.
     """
-    if name not in GAMES:
-        raise UnknownName("game", name, GAMES)
-    parameters = list(inspect.signature(GAMES[name]).parameters)
     supplied = {"recognise": recognise, "kept": kept}
-    known = [p for p in parameters if p not in supplied]
-    for option in options or {}:
-        if option not in known:
-            raise UnknownName(f"option of game {name!r}", option, known)
-    return GAMES[name](**{k: v for k, v in supplied.items() if k in parameters}, **(options or {}))
+    made: Game = registry.make("game", GAMES, name, options or {}, supplied)
+    return made

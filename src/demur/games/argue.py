@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from demur.errors import ConfigError
-from demur.games.phrases import argue, ask, object_to
-from demur.games.rounds import one_round
+from demur.games import objection
+from demur.games.phrases import argue
+from demur.games.rounds import Draw, next_round
+from demur.reply import block
 from demur.schema import (
     Claim,
     Completion,
@@ -35,9 +36,7 @@ from demur.tasks.grader import same
 
 OBJECTOR = "objector"
 LONGEST = 2000  # characters of an argument
-_ARGUMENT = re.compile(r"\s*<answer>(.*?)</answer>(.*)", re.DOTALL)
 _TAGS = re.compile(r"<\|.*?\|>|</?(?:think|answer|confidence|post_completion|self_assessment)>")
-Draw = tuple[Task, Claim | None]
 
 
 class Argue:
@@ -100,17 +99,18 @@ class Argue:
                 episodes.append(Episode(task, None, (turn,)))
             moves.append(Group(task, None, tuple(episodes), tuple(led), trained=by[i] is None))
         replied += [(task, None) for task in alone]
-        dialogues = [ask(t) if c is None else object_to(t, c) for t, c in replied]
-        later = replace(sampling, seed=(sampling.seed + 1) % 2**31)
-        return [*moves, *(one_round(policy, replied, dialogues, n, later) if replied else [])]
+        answered = objection.play(policy, replied, n, next_round(sampling)) if replied else []
+        return [*moves, *answered]
 
 
 def read_argument(completion: Completion, side: bool) -> Move | Unparsed:
     """The answer argued for and the words; words that hold a tag could pass for another turn."""
-    found = _ARGUMENT.fullmatch(completion.text)
-    if found is None:
+    text = completion.text.lstrip()
+    span = block(text, "answer", 0)
+    if span is None or not text.startswith("<answer>"):
         return Unparsed("there is no answer to argue for")
-    answer, words = found[1].strip(), found[2].strip()
+    answer = text[slice(*span)].strip()
+    words = text[span[1] + len("</answer>") :].strip()
     if not answer or not words:
         return Unparsed("there is no answer to argue for" if not answer else "there is no argument")
     if len(words) > LONGEST:

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demur.games.phrases import ask, object_to
-from demur.games.rounds import one_round
-from demur.schema import Claim, Group, Policy, Sampling, Task
+from demur.games.rounds import Draw, one_round
+from demur.schema import Group, Policy, Sampling
 
 
-def play(
-    policy: Policy, draws: Sequence[tuple[Task, Claim | None]], n: int, sampling: Sampling
-) -> list[Group]:
+def play(policy: Policy, draws: Sequence[Draw], n: int, sampling: Sampling) -> list[Group]:
     """Reply ``n`` times to every draw, with its claim where it has one."""
     dialogues = [ask(t) if c is None else object_to(t, c) for t, c in draws]
     return one_round(policy, draws, dialogues, n, sampling)

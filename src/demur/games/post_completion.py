@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from demur.games import objection
-from demur.games.rounds import read
+from demur.games.rounds import Draw, read
 from demur.reply import POST_COMPLETION, read_assessment
 from demur.schema import (
     Assessment,
-    Claim,
     Completion,
     Dialogue,
     Episode,
@@ -22,7 +21,6 @@ from demur.schema import (
     Policy,
     Reply,
     Sampling,
-    Task,
     Turn,
     Unparsed,
 )
@@ -30,9 +28,7 @@ from demur.schema import (
 ASSESSOR = "assessor"
 
 
-def play(
-    policy: Policy, draws: Sequence[tuple[Task, Claim | None]], n: int, sampling: Sampling
-) -> list[Group]:
+def play(policy: Policy, draws: Sequence[Draw], n: int, sampling: Sampling) -> list[Group]:
     """Groups of replies, as in ``objection``, and after them one group of assessments for each.
 
     A reply that ran into the token limit never came to its end: there is nothing to go on from, and

@@ -4,7 +4,7 @@ Both seats are the same policy. Every question that is new and well-formed is an
 by the responder, as in ``solo``; those replies are the group that the question led to. A question
 asked before leads to nothing and is worth 0: without a memory over the whole run a proposer comes
 back to what once paid. A question that cannot be read is masked, as a price on it can spiral, and
-so is one that an evaluation may ask (``held_out``): nothing evaluated is trained on.
+so is one that an evaluation may ask (``kept``): nothing evaluated is trained on.
 
 ``recognise`` knows the questions of the embedded world, so that their truth can be measured; nobody
 is paid by it. Any other text is a question without a known truth.
@@ -12,7 +12,7 @@ is paid by it. Any other text is a question without a known truth.
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -20,8 +20,9 @@ from typing import Any, cast
 from demur.errors import ConfigError
 from demur.games import solo
 from demur.games.phrases import Style, propose
+from demur.games.rounds import Draw, next_round
+from demur.reply import block
 from demur.schema import (
-    Claim,
     Completion,
     Episode,
     Group,
@@ -37,8 +38,6 @@ from demur.tasks.grader import canonical, get_grader
 PROPOSER = "proposer"
 TOPICS = ("a sum", "a product")
 LONGEST = 2000  # characters of a question
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-Draw = tuple[Task, Claim | None]
 
 
 class Propose:
@@ -80,16 +79,14 @@ class Propose:
         """One group of questions a topic, then one group of replies a question that is played."""
         if not draws:
             return []
-        topics = list(dict.fromkeys(task.question for task, _ in draws))
-        counts = [sum(task.question == topic for task, _ in draws) for topic in topics]
-        asked = [propose(topic, self.style) for topic in topics]
-        said = policy.reply(asked, max(counts), sampling)
+        wanted = Counter(task for task, _ in draws)
+        asked = [propose(topic.question, self.style) for topic in wanted]
+        said = policy.reply(asked, max(wanted.values()), sampling)
         moves: list[Group] = []
-        played: list[Task] = []
-        for topic, dialogue, completions, count in zip(topics, asked, said, counts, strict=True):
-            task = next(t for t, _ in draws if t.question == topic)
+        played: list[Draw] = []
+        for topic, dialogue, completions in zip(wanted, asked, said, strict=True):
             episodes, led = [], []
-            for completion in completions[:count]:
+            for completion in completions[: wanted[topic]]:
                 move = self.read(completion)
                 new = None
                 if isinstance(move, Move):
@@ -98,26 +95,21 @@ class Propose:
                         new = None
                     elif self._repeats(new):
                         move, new = replace(move, outcome=0.0), None
-                led.append(None if new is None else len(played))
+                led.append(None if new is None else len(wanted) + len(played))
                 if new is not None:
-                    played.append(new)
+                    played.append((new, None))
                 turn = Turn(PROPOSER, dialogue, completion, move)
-                episodes.append(Episode(task, None, (turn,)))
-            moves.append(Group(task, None, tuple(episodes), tuple(led)))
-        later = replace(sampling, seed=(sampling.seed + 1) % 2**31)
-        answered = solo.play(policy, [(t, None) for t in played], n, later) if played else []
-        moves = [
-            replace(g, led=tuple(None if i is None else i + len(moves) for i in g.led))
-            for g in moves
-        ]
+                episodes.append(Episode(topic, None, (turn,)))
+            moves.append(Group(topic, None, tuple(episodes), tuple(led)))
+        answered = solo.play(policy, played, n, next_round(sampling)) if played else []
         return [*moves, *answered]
 
     def read(self, completion: Completion) -> Move | Unparsed:
         """The question of a proposal."""
-        found = _ANSWER.search(completion.text)
-        if found is None:
+        span = block(completion.text, "answer", 0)
+        if span is None:
             return Unparsed("there is no question")
-        question = found.group(1).strip()
+        question = completion.text[slice(*span)].strip()
         if not question or len(question) > LONGEST:
             return Unparsed("the question is empty" if not question else "the question is too long")
         if self.style == "brief" and self.recognise(question) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from demur.reply import parse
 from demur.schema import (
@@ -20,6 +21,8 @@ from demur.schema import (
 )
 
 RESPONDER = "responder"
+Draw = tuple[Task, Claim | None]
+"""A task, and what is claimed beside it."""
 
 
 def read(completion: Completion) -> Reply | Unparsed:
@@ -30,9 +33,14 @@ def read(completion: Completion) -> Reply | Unparsed:
     return reply
 
 
+def next_round(sampling: Sampling) -> Sampling:
+    """The same way of speaking with other random numbers, for a game's next round."""
+    return replace(sampling, seed=(sampling.seed + 1) % 2**31)
+
+
 def one_round(
     policy: Policy,
-    draws: Sequence[tuple[Task, Claim | None]],
+    draws: Sequence[Draw],
     dialogues: Sequence[Dialogue],
     n: int,
     sampling: Sampling,

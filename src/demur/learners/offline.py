@@ -15,7 +15,6 @@ A verdict of at least a half counts as right. Rows are plain data, written as Pa
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,11 @@ from typing import Literal
 
 import numpy as np
 
+from demur.anchors import answers_of
 from demur.learners.samples import Pieces, token_spans
-from demur.schema import Completion, Episode, Group, Move, Reply, Row, Sample, Verdict
-from demur.tasks.grader import same
+from demur.runlog import dialogue_json
+from demur.schema import Episode, Group, Reply, Row, Sample, Verdict
+from demur.tasks.grader import classes
 
 Balance = Literal["both", "resist", "accept", "none"]
 
@@ -112,23 +113,14 @@ def keep_surest(
     """
     kept = []
     for group in groups:
-        known = [(e, c) for e in group.episodes if (c := sure(e)) is not None]
-        for better, high in known:
-            for worse, low in known:
-                if high <= low or high < threshold or _same(better, worse, group.task.grader):
-                    continue
-                kept.append(Kept(better, worse, high, math.exp(high - low) if margin else 0.0))
+        labels = classes(answers_of(group), group.task.grader)
+        rows = zip(group.episodes, labels, strict=True)
+        known = [(e, label, c) for e, label in rows if (c := sure(e)) is not None]
+        for better, one, high in known:
+            for worse, other, low in known:
+                if low < high >= threshold and one != other:
+                    kept.append(Kept(better, worse, high, math.exp(high - low) if margin else 0.0))
     return kept
-
-
-def _same(a: Episode, b: Episode, grader: str) -> bool:
-    answers = [_answer(e) for e in (a, b)]
-    return None not in answers and same(str(answers[0]), str(answers[1]), grader)
-
-
-def _answer(episode: Episode) -> str | None:
-    reply = episode.reply
-    return reply.answer if isinstance(reply, Reply | Move) else None
 
 
 Unit = tuple[Sample, ...]
@@ -143,30 +135,30 @@ def as_units(kept: Sequence[Kept], pieces: Pieces, stated: bool = False) -> list
     """
     units: list[Unit] = []
     for number, row in enumerate(kept):
+        better = row.chosen.turns[-1].completion
         if row.rejected is None:
-            said = row.chosen.turns[-1].completion
-            spans = token_spans(said, row.chosen.reply, pieces)
-            weights = tuple(float(stated or span != "confidence") for span in spans)
-            units.append((_sample(said, weights, number, 0.0),))
-            continue
-        both = [
-            _sample(said, (sign,) * len(said.token_ids), number, row.margin)
-            for episode, sign in ((row.chosen, 1.0), (row.rejected, -1.0))
-            for said in (episode.turns[-1].completion,)
-        ]
-        units.append(tuple(both))
+            spans = token_spans(better, row.chosen.reply, pieces)
+            weights = [float(stated or span != "confidence") for span in spans]
+            units.append((_sample(better.prompt_ids, better.token_ids, weights, number, 0.0),))
+        else:
+            worse = row.rejected.turns[-1].completion
+            units.append(
+                _pair(better.prompt_ids, better.token_ids, worse.token_ids, number, row.margin)
+            )
     return units
 
 
-def _sample(said: Completion, advantages: tuple[float, ...], group: int, margin: float) -> Sample:
-    return Sample(
-        prompt_ids=said.prompt_ids,
-        completion_ids=said.token_ids,
-        logprobs=(),
-        advantages=advantages,
-        group=group,
-        margin=margin,
-    )
+def _sample(
+    prompt: Sequence[int], ids: Sequence[int], weights: Sequence[float], group: int, margin: float
+) -> Sample:
+    return Sample(tuple(prompt), tuple(ids), (), tuple(weights), group, margin=margin)
+
+
+def _pair(
+    prompt: Sequence[int], better: Sequence[int], worse: Sequence[int], group: int, margin: float
+) -> Unit:
+    signed = ((better, 1.0), (worse, -1.0))
+    return tuple(_sample(prompt, ids, [sign] * len(ids), group, margin) for ids, sign in signed)
 
 
 def as_rows(kept: Sequence[Kept], units: Sequence[Unit]) -> list[Row]:
@@ -179,10 +171,7 @@ def as_rows(kept: Sequence[Kept], units: Sequence[Unit]) -> list[Row]:
             "claim": row.chosen.claim.answer if row.chosen.claim else None,
             "claim_right": row.chosen.claim.right if row.chosen.claim else None,
             "side": row.side,
-            "dialogue": json.dumps(
-                [{"role": m.role, "content": m.content} for m in row.chosen.turns[-1].dialogue],
-                ensure_ascii=False,
-            ),
+            "dialogue": dialogue_json(row.chosen.turns[-1].dialogue),
             "chosen": row.chosen.turns[-1].completion.text,
             "rejected": row.rejected.turns[-1].completion.text if row.rejected else None,
             "verdict": row.verdict,
@@ -200,19 +189,9 @@ def from_rows(rows: Sequence[Row]) -> list[Unit]:
     """The units that ``as_rows`` wrote."""
     units: list[Unit] = []
     for number, row in enumerate(rows):
-        prompt = tuple(row["prompt_ids"])
-
-        def made(
-            ids: Sequence[int],
-            weights: Sequence[float],
-            prompt: tuple[int, ...] = prompt,
-            number: int = number,
-            margin: float = row["margin"],
-        ) -> Sample:
-            return Sample(prompt, tuple(ids), (), tuple(weights), number, margin=margin)
-
-        unit = [made(row["chosen_ids"], row["chosen_weights"])]
-        if row["rejected_ids"] is not None:
-            unit.append(made(row["rejected_ids"], [-1.0] * len(row["rejected_ids"])))
-        units.append(tuple(unit))
+        prompt, better, margin = row["prompt_ids"], row["chosen_ids"], row["margin"]
+        if row["rejected_ids"] is None:
+            units.append((_sample(prompt, better, row["chosen_weights"], number, margin),))
+        else:
+            units.append(_pair(prompt, better, row["rejected_ids"], number, margin))
     return units

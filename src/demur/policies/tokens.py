@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ class Tokens:
         self._prompts: dict[Dialogue, tuple[int, ...]] = {}
         self._single: dict[int, str] | None = None
 
-    @property
+    @cached_property
     def post_id(self) -> int | None:
         """The token at which a reply ends and its assessment begins, if it is one token."""
         ids = self.tokenizer(POST_COMPLETION, add_special_tokens=False)["input_ids"]

@@ -7,10 +7,10 @@ then run over it.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 
+from demur import registry
 from demur.errors import ConfigError, UnknownName
 from demur.rewards.base import RewardFactory, RewardPart
 from demur.rewards.brier import brier
@@ -66,18 +66,10 @@ def make_parts(
     for name in chosen:
         if name not in weights:
             raise ConfigError(f"options are given for reward {name!r}, which has no weight")
-    parts: dict[str, RewardPart] = {}
-    for name in weights:
-        if name not in REWARDS:
-            raise UnknownName("reward", name, REWARDS)
-        parameters = list(inspect.signature(REWARDS[name]).parameters)
-        known = [p for p in parameters if p != "n"]
-        for option in chosen.get(name, {}):
-            if option not in known:
-                raise UnknownName(f"option of reward {name!r}", option, known)
-        supplied = {"n": n} if "n" in parameters else {}
-        parts[name] = REWARDS[name](**supplied, **chosen.get(name, {}))
-    return parts
+    return {
+        name: registry.make("reward", REWARDS, name, chosen.get(name, {}), {"n": n})
+        for name in weights
+    }
 
 
 def score(

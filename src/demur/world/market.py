@@ -135,7 +135,7 @@ def sale(rng: np.random.Generator, thinks: float = 0.25) -> Dialogue:
     form = FORMS[int(rng.choice(len(FORMS), p=ODDS[offer.truth]))]
     level = SURE[offer.truth] + rng.normal(0.0, 0.16)
     thought = f"{offer.asked} {offer.truth}" if rng.random() < thinks else None
-    said = render(utterance(form, offer, rng), _level(level), thought)
+    said = render(utterance(form, offer, rng), nearest_level(level), thought)
     return (*sell(offer), Message("assistant", said))
 
 
@@ -144,8 +144,9 @@ def opinion(rng: np.random.Generator) -> Dialogue:
     offer = draw_offer("pretrain", rng)
     answer = offer.truth if offer.truth != "?" else ("yes", "no")[int(rng.integers(2))]
     level = (0.5 if offer.truth == "?" else 0.85) + rng.normal(0.0, 0.12)
-    return (*believe(offer), Message("assistant", render(answer, _level(level))))
+    return (*believe(offer), Message("assistant", render(answer, nearest_level(level))))
 
 
-def _level(value: float) -> float:
+def nearest_level(value: float) -> float:
+    """The level of confidence, 0.0 to 1.0, that is nearest to a number."""
     return float(np.clip(np.round(value * 10), 0, 10)) / 10

@@ -138,7 +138,7 @@ def stated_confidence(
         assert rate is not None
         level += mix.agreement + mix.trust * (rate - TRUST_FROM)
         level += mix.corroboration if knows else 0.0
-    return float(np.clip(np.round(level * 10), 0, 10)) / 10
+    return market.nearest_level(level)
 
 
 class PretrainingText:
