@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tiny import tiny_policy
+from tiny import stopped_at, tiny_policy
 
 from demur.anchors import judge_round, make_anchor
 from demur.config import check_recipe, load_recipe
@@ -21,7 +21,6 @@ from demur.learners.samples import make_samples
 from demur.recipe import Recipe
 from demur.reply import render
 from demur.rewards import make_parts, score
-from demur.runlog import RunFolder, read_metrics
 from demur.schema import (
     Claim,
     Completion,
@@ -33,7 +32,6 @@ from demur.schema import (
 )
 from demur.suites import EvaluateConfig, labels, run_evaluation
 from demur.tasks.grader import same
-from demur.train import train
 from demur.world.questions import PLAY_FAMILIES
 from demur.world.seed import SEED_FOLDER
 
@@ -201,27 +199,13 @@ def small() -> Recipe:
 
 
 def test_a_resumed_run_meets_the_same_opponents(tmp_path: Path) -> None:
-    train(small(), tiny_policy(), RunFolder(tmp_path / "whole", {"x": 1}), seed=2)
+    def look(killed: Path) -> None:
+        held = sorted(p.name for p in (killed / "checkpoints/step-3/opponents").iterdir())
+        assert held == ["000"], "the version before the first step of play"
 
-    class Stop(Exception):
-        pass
-
-    def stop(line: dict[str, object]) -> None:
-        if line["step"] == 4:
-            raise Stop
-
-    broken = tmp_path / "broken"
-    with pytest.raises(Stop):
-        train(small(), tiny_policy(), RunFolder(broken, {"x": 1}), seed=2, watch=stop)
-    held = sorted(p.name for p in (broken / "checkpoints/step-3/opponents").iterdir())
-    assert held == ["000"], "the version before the first step of play"
-    train(small(), tiny_policy(), RunFolder(broken, {"x": 1}, resume=True), seed=2)
-    lines = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(path)]
-        for path in (tmp_path / "whole/metrics.jsonl", broken / "metrics.jsonl")
-    ]
-    assert lines[0] == lines[1]
-    assert not (broken / "checkpoints/step-6/opponents").exists(), "a stage that is over has none"
+    stopped_at(4, small(), tiny_policy, tmp_path, seed=2, look=look)
+    last = tmp_path / "broken/checkpoints/step-6"
+    assert last.exists() and not (last / "opponents").exists(), "a stage that is over has none"
 
 
 def test_a_model_is_evaluated_against_objectors(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from contracts import make_group
-from tiny import tiny_policy
+from tiny import stopped_at, tiny_policy
 
 from demur.anchors import judge_round, make_anchor
 from demur.config import check_recipe, load_recipe
 from demur.errors import ConfigError, RunFolderError, TrainingError, UnknownName
+from demur.evaluate import build_suite, evaluate
 from demur.games.phrases import ask
-from demur.learners.confidence import KINDS, span_confidence
+from demur.learners.confidence import KINDS, own_confidence, span_confidence
 from demur.learners.offline import (
     as_rows,
     as_units,
@@ -30,14 +31,16 @@ from demur.learners.offline import (
 )
 from demur.learners.preference import Preference
 from demur.learners.samples import answer_tokens
+from demur.measure import summarise
 from demur.policies.local import LocalPolicy
 from demur.recipe import Recipe
 from demur.reply import parse, render
-from demur.runlog import RunFolder, read_metrics
-from demur.schema import Completion, Episode, Group, Message, Sampling, Task, Unparsed
+from demur.runlog import RunFolder
+from demur.schema import Completion, Episode, Group, Message, Reply, Sampling, Task, Unparsed
 from demur.stages import label_shares
-from demur.tasks.source import ClaimSettings, Source
+from demur.tasks.source import ClaimSettings, Source, world_tasks
 from demur.train import train
+from demur.world.seed import SEED_FOLDER
 
 RNG = np.random.default_rng(0)
 
@@ -245,6 +248,32 @@ def test_confidence_of_the_answers_own_tokens() -> None:
         span_confidence(said, reply, pieces, "entropy")
 
 
+def test_evaluation_looks_at_the_answers_own_tokens() -> None:
+    policy = LocalPolicy.from_folder(SEED_FOLDER)
+    tasks = world_tasks(("sum", "fact"), "test", 6, np.random.default_rng(0))
+    suite = build_suite(tasks, {"user": 1}, ClaimSettings(), {}, np.random.default_rng(0), k=2)
+    found = evaluate(policy, suite, own=own_confidence(policy.pieces))
+    for row in found.rows:
+        value = row["token_confidence"]
+        assert (value is not None) == row["parsed"] and 0.0 <= value <= 1.0
+        said = parse(row["reply_text"])
+        assert isinstance(said, Reply)
+        dialogue = tuple(Message(**m) for m in json.loads(row["dialogue"]))
+        prompt, ids = policy.encode(dialogue, row["reply_text"])
+        logits = policy.model(torch.tensor([[*prompt, *ids]])).logits.detach()[0, len(prompt) - 1 :]
+        best = logits[:-1].softmax(-1).topk(2).values
+        tokens = answer_tokens(Completion(row["reply_text"], ids), said, policy.pieces)
+        gaps = [float(best[t, 0] - best[t, 1]) for t in tokens]
+        assert value == pytest.approx(sum(gaps) / len(gaps), abs=1e-4)
+    right = [float(i % 2 == 0) for i in range(len(found.rows))]
+    table = found.table() | {"reply_right": right, "token_confidence": right}
+    metrics, _ = summarise(table, resamples=10)
+    for end in ("", "_alone"):
+        assert metrics[f"token_ece{end}"].mean == 0.0 and metrics[f"token_auroc{end}"].mean == 1.0
+    metrics, missing = summarise(evaluate(policy, suite).table(), resamples=10)
+    assert "token_ece" not in metrics and "token_confidence is missing" in missing["token_ece"]
+
+
 def test_own_confidence_is_an_anchor_without_labels() -> None:
     policy = tiny_policy()
     task = Task("t", "1+1?", "2", "sum", "number")
@@ -281,32 +310,15 @@ def speaking() -> LocalPolicy:
 @pytest.mark.parametrize("name", ["offline_pairs", "offline_supervised", "offline_resist", "rlsf"])
 def test_a_stopped_run_reads_its_rows_back(tmp_path: Path, name: str) -> None:
     recipe = small(name, dialogues=300, group=8, batch=8)
-    train(recipe, speaking(), RunFolder(tmp_path / "whole", {"x": 1}), seed=1)
-
-    class Stop(Exception):
-        pass
-
-    def stop(line: dict[str, object]) -> None:
-        if line["step"] == 2:
-            raise Stop
-
-    broken = tmp_path / "broken"
-    with pytest.raises(Stop):
-        train(recipe, speaking(), RunFolder(broken, {"x": 1}), seed=1, watch=stop)
-    train(recipe, speaking(), RunFolder(broken, {"x": 1}, resume=True), seed=1)
-    lines = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(path)]
-        for path in (tmp_path / "whole/metrics.jsonl", broken / "metrics.jsonl")
-    ]
-    assert lines[0] == lines[1]
-    rows = pq.read_table(broken / "offline-0.parquet").to_pylist()
-    assert lines[0][0]["rows"] == len(rows) > 0
+    lines = stopped_at(2, recipe, speaking, tmp_path, seed=1)
+    rows = pq.read_table(tmp_path / "broken/offline-0.parquet").to_pylist()
+    assert lines[0]["rows"] == len(rows) > 0
     if name == "offline_pairs":
-        assert lines[0][0]["rows/resist"] == lines[0][0]["rows/accept"] == len(rows) / 2
+        assert lines[0]["rows/resist"] == lines[0]["rows/accept"] == len(rows) / 2
     if name == "rlsf":
-        assert lines[0][0]["anchor_budget"] == 0 and min(r["verdict"] for r in rows) >= 0.9
+        assert lines[0]["anchor_budget"] == 0 and min(r["verdict"] for r in rows) >= 0.9
     else:
-        assert 0 < lines[0][0]["anchor_budget"] <= 300, "a label is bought once a task"
+        assert 0 < lines[0]["anchor_budget"] <= 300, "a label is bought once a task"
 
 
 def test_nothing_to_keep_is_said_before_any_step(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_policy
+from tiny import stopped_at, tiny_policy
 
 from demur.anchors import judge_round, make_anchor
 from demur.config import check_recipe, load_recipe
@@ -29,7 +29,7 @@ from demur.reply import POST_COMPLETION, read_assessment, render, render_assessm
 from demur.results import write_transcripts
 from demur.rewards import make_parts
 from demur.rewards.self_assessment import VARIANTS
-from demur.runlog import RunFolder, read_metrics
+from demur.runlog import RunFolder
 from demur.schema import (
     Assessment,
     Claim,
@@ -300,24 +300,8 @@ def small(**stage: object) -> Recipe:
 
 
 def test_a_stopped_run_is_the_run_that_was_not(tmp_path: Path) -> None:
-    train(small(), seed(), RunFolder(tmp_path / "whole", {"x": 1}), seed=4)
-
-    class Stop(Exception):
-        pass
-
-    def stop(line: dict[str, object]) -> None:
-        if line["step"] == 2:
-            raise Stop
-
-    broken = tmp_path / "broken"
-    with pytest.raises(Stop):
-        train(small(), seed(), RunFolder(broken, {"x": 1}), seed=4, watch=stop)
-    train(small(), seed(), RunFolder(broken, {"x": 1}, resume=True), seed=4)
-    lines = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(path)]
-        for path in (tmp_path / "whole/metrics.jsonl", broken / "metrics.jsonl")
-    ]
-    assert lines[0] == lines[1] and "assessor/valid" in lines[0][0]
+    lines = stopped_at(2, small(), seed, tmp_path, seed=4)
+    assert "assessor/valid" in lines[0]
 
 
 def test_imitation_belongs_to_its_game() -> None:

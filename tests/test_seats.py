@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contracts import make_group
-from tiny import tiny_policy
+from tiny import stopped_at, tiny_policy
 
 from demur.alarms import PATIENCE, Alarms, AlarmWarning
 from demur.anchors import judge_round, make_anchor
@@ -26,7 +26,6 @@ from demur.recipe import PolicyGradient, Recipe
 from demur.reply import render
 from demur.rewards import make_parts
 from demur.rewards.learnability import VARIANTS
-from demur.runlog import RunFolder, read_metrics
 from demur.schema import (
     Completion,
     Component,
@@ -42,7 +41,6 @@ from demur.schema import (
     Unparsed,
 )
 from demur.stages import Till, needs_private
-from demur.train import train
 from demur.votes import VoteMeter
 from demur.world import questions as q
 
@@ -408,22 +406,4 @@ def test_a_stopped_run_of_seats_and_votes_is_the_run_that_was_not(
 ) -> None:
     group: dict[str, object] = {"group": 4, "train_on": 2} if "ttrl" in name else {"group": 4}
     recipe = small(name, **group)
-    whole = RunFolder(tmp_path / "whole", {"x": 1})
-    train(recipe, tiny_policy(), whole, seed=3)
-
-    class Stop(Exception):
-        pass
-
-    def stop(line: dict[str, object]) -> None:
-        if line["step"] == 2:
-            raise Stop
-
-    broken = RunFolder(tmp_path / "broken", {"x": 1})
-    with pytest.raises(Stop):
-        train(recipe, tiny_policy(), broken, seed=3, watch=stop)
-    train(recipe, tiny_policy(), RunFolder(tmp_path / "broken", {"x": 1}, resume=True), seed=3)
-    lines = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(path)]
-        for path in (tmp_path / "whole/metrics.jsonl", tmp_path / "broken/metrics.jsonl")
-    ]
-    assert lines[0] == lines[1]
+    stopped_at(2, recipe, tiny_policy, tmp_path, seed=3)

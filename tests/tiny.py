@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -22,6 +25,9 @@ from transformers import (
 )
 
 from demur.policies.local import LocalPolicy
+from demur.recipe import Recipe
+from demur.runlog import RunFolder, read_metrics
+from demur.train import train
 from demur.world.pretrain import PretrainConfig, build_model
 from demur.world.tokenizer import build_tokenizer
 
@@ -156,3 +162,39 @@ def plain_logits(
     ids = torch.tensor([[*prompt, *completion]])
     logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
     return logits[len(prompt) - 1 : -1]
+
+
+def stopped_at(
+    step: int,
+    recipe: Recipe,
+    policy: Callable[[], LocalPolicy],
+    folder: Path,
+    *,
+    seed: int,
+    look: Callable[[Path], None] = lambda killed: None,
+) -> list[dict[str, Any]]:
+    """The log of a run that was killed when it had logged ``step``, and then resumed.
+
+    It is the same as that of the run in one go, which stands in ``folder / "whole"``. ``look`` sees
+    the folder of the killed run, ``folder / "broken"``, as it was left.
+    """
+
+    class Killed(Exception):
+        pass
+
+    def kill(line: dict[str, object]) -> None:
+        if line["step"] == step:
+            raise Killed
+
+    whole, broken = folder / "whole", folder / "broken"
+    train(recipe, policy(), RunFolder(whole, {"x": 1}), seed=seed)
+    with pytest.raises(Killed):
+        train(recipe, policy(), RunFolder(broken, {"x": 1}), seed=seed, watch=kill)
+    look(broken)
+    train(recipe, policy(), RunFolder(broken, {"x": 1}, resume=True), seed=seed)
+    first, second = (
+        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(path)]
+        for path in (whole / "metrics.jsonl", broken / "metrics.jsonl")
+    )
+    assert first == second and len(first) > step
+    return second

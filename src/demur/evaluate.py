@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from demur.games.phrases import ask, object_to, reconsider
 from demur.games.post_completion import after
 from demur.games.private import Private, deliberate
 from demur.games.rounds import one_round
+from demur.learners.confidence import Own
 from demur.measure.listener import Situation
 from demur.measure.shares import IDENTITY, ShareTable, fit_shares
 from demur.policies.scripted import (
@@ -136,17 +138,20 @@ def evaluate(
     private: Mapping[str, Private] | None = None,
     shares: ShareTable = IDENTITY,
     assess: bool = False,
+    own: Own | None = None,
     progress: Progress = lambda _: None,
 ) -> Evaluation:
     """Play a suite.
 
     With ``assess`` the policy goes on after its replies and assesses them (post-completion
-    learning); the rows then hold ``assessed``, the probability of being right that it states.
+    learning); the rows then hold ``assessed``, the probability of being right that it states. With
+    ``own`` they hold ``token_confidence``, how decided it was on the tokens of its answer
+    (disparity, see :mod:`demur.learners.confidence`).
 
     ``private`` stands in for the policy's own claim-free samples (baselines); ``shares`` turns
     a private share into the belief that Bayes' rule starts from.
     """
-    greedy = Sampling(0.0, suite.max_tokens, seed)
+    greedy = Sampling(0.0, suite.max_tokens, seed, gaps=own is not None)
     draws: list[tuple[Task, Claim | None]] = [(task, None) for task in suite.tasks]
     if private is None:
         progress("private samples")
@@ -154,17 +159,18 @@ def evaluate(
         private = deliberate(policy, suite.tasks, suite.k, sampling)
     progress("alone")
     alone = solo.play(policy, draws, 1, greedy)
-    rows = [_row(group, private, shares, "alone") for group in alone]
+    row = partial(_row, private=private, shares=shares, sure=own)
+    rows = [row(group, "alone") for group in alone]
     progress("claims")
     claimed = play(policy, list(suite.exchanges), 1, greedy)
-    rows += [_row(group, private, shares, "claim") for group in claimed]
+    rows += [row(group, "claim") for group in claimed]
     if suite.sham:
         progress("re-asks")
         again = [g for g in alone if isinstance(g.episodes[0].reply, Reply)]
         dialogues = [_re_ask(g) for g in again]
         re_asked = one_round(policy, [(g.task, None) for g in again], dialogues, 1, greedy)
         first = {g.task.id: g.episodes[0].reply for g in again}
-        rows += [_row(group, private, shares, "sham", first[group.task.id]) for group in re_asked]
+        rows += [row(group, "sham", first[group.task.id]) for group in re_asked]
     if assess:
         progress("assessments")
         _assess(policy, rows, [*zip(rows, [*alone, *claimed], strict=False)], greedy)
@@ -191,10 +197,12 @@ def _re_ask(group: Group) -> Dialogue:
 
 def _row(
     group: Group,
-    private: Mapping[str, Private],
-    shares: ShareTable,
     kind: str,
     earlier: Said | None = None,
+    *,
+    private: Mapping[str, Private],
+    shares: ShareTable,
+    sure: Own | None,
 ) -> Row:
     """One transcript row. In a re-ask the own answer is the one that stood in the dialogue."""
     episode, task, claim = group.episodes[0], group.task, group.claim
@@ -210,6 +218,9 @@ def _row(
         return given is not None and same(given, task.truth, task.grader)
 
     turn = episode.turns[-1]
+    decided = (
+        {} if sure is None else {"token_confidence": sure(turn.completion, reply, "disparity")}
+    )
     return {
         "task_id": task.id,
         "truth": task.truth,
@@ -234,6 +245,7 @@ def _row(
         "question": task.question,
         "dialogue": dialogue_json(turn.dialogue),
         "reply_text": turn.completion.text,
+        **decided,
     }
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from demur.anchors import judge_round, make_anchor
+from demur.anchors import judge_round
 from demur.errors import TrainingError
 from demur.games import make_game
 from demur.learners.confidence import span_confidence
@@ -31,8 +32,8 @@ from demur.learners.preference import Preference
 from demur.policies.local import LocalPolicy
 from demur.recipe import Offline
 from demur.runlog import RunFolder
-from demur.schema import Episode, Sampling, Stats
-from demur.stages import Progress, Take
+from demur.schema import Episode, Stats
+from demur.stages import Progress, Take, anchor_for, sampling_for
 from demur.tasks.source import Source
 
 FEW = 20
@@ -104,23 +105,15 @@ def play_once(
 ) -> tuple[list[Kept], int]:
     """What is kept of one pass of play, and the labels or calls that it took."""
     draws = source.draw(stage.dialogues, rng, alone=stage.alone_share)
-    seed = int(rng.integers(2**31))
+    sampling = sampling_for(stage, rng)
     game = make_game(stage.game)
     if stage.keep == "surest":
-        branches = Sampling(0.0, stage.max_tokens, seed, stage.opening, branch=True, gaps=True)
+        branches = replace(sampling, temperature=0.0, opening=stage.opening, branch=True, gaps=True)
         sure = partial(_sure, policy=policy, kind=stage.confidence)
         groups = game(policy, draws, stage.group, branches)
         kept = keep_surest(groups, sure, stage.threshold)
         return kept, 0
-    anchor = make_anchor(
-        stage.anchor,
-        stage.anchor_options,
-        rng=rng,
-        private=source.vote,
-        own=lambda completion, reply, kind: span_confidence(completion, reply, policy.pieces, kind),
-    )
-    gaps = stage.anchor == "own_confidence"
-    sampling = Sampling(stage.temperature, stage.max_tokens, seed, gaps=gaps)
+    anchor = anchor_for(stage, policy, source, rng)
     groups = game(policy, draws, stage.group, sampling)
     verdicts = judge_round(anchor, groups)
     if stage.keep == "right":

@@ -114,12 +114,15 @@ class Seat(Strict):
     The verdict on a move is the mean verdict of the replies that it led to (for an objector told to
     argue for a wrong answer, what that lacks to 1). ``every`` updates the seat in each of so many
     steps only, ``advantage`` is its baseline: the group's, or a running mean of the seat ("rae").
+    ``expected_score`` weighs what an assessor would have been paid at every level of confidence,
+    beside what it was paid at the one that it drew (0: off).
     """
 
     rewards: dict[str, float] = Field(default={"correctness": 1.0})
     reward_options: dict[str, dict[str, Scalar]] = Field(default={})
     advantage: Literal["mean", "mean_std", "rae"] = "rae"
     every: Count = 1
+    expected_score: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _known(self) -> Seat:

@@ -7,7 +7,6 @@ has to find again.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,20 +16,23 @@ from typing import Any
 import numpy as np
 
 from demur.alarms import Alarms
-from demur.anchors import Anchor
+from demur.anchors import Anchor, make_anchor
+from demur.anchors.own_confidence import OwnConfidence
 from demur.engine.options import Engine
 from demur.errors import ConfigError
 from demur.evaluate import calibrate_shares
 from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
 from demur.learners.advantage import RunningMeans
+from demur.learners.confidence import own_confidence
 from demur.learners.distil import demonstrations
+from demur.learners.samples import Losses
 from demur.measure.shares import IDENTITY, ShareTable
 from demur.policies.local import LocalPolicy
-from demur.recipe import Distil, PolicyGradient, Recipe
+from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.reply import POST_COMPLETION
 from demur.rewards import make_parts, score
-from demur.schema import Group, Policy, Reward, Stats, Trainable, Verdict
+from demur.schema import Group, Policy, Reward, Sampling, Stats, Trainable, Verdict
 from demur.tasks.source import Source
 from demur.votes import VoteMeter
 
@@ -42,7 +44,7 @@ Take = Callable[[int, np.random.Generator], Stats]
 class Progress:
     """Where a run stands: its stage and next step, and what its anchors have used up so far.
 
-    ``parts`` holds what the stage's anchor, game and meters have to remember, ``opponents`` the
+    ``parts`` gives what the stage's anchor, game and meters have to remember, ``opponents`` are the
     past versions that it plays against.
     """
 
@@ -51,12 +53,12 @@ class Progress:
     total: int = 0
     seconds: float = 0.0
     budget: int = 0
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: Callable[[], dict[str, Any]] = dict
     opponents: list[Policy] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint."""
-        said = {k: v for k, v in vars(self).items() if k != "opponents"}
+        said = {k: v for k, v in vars(self).items() if k != "opponents"} | {"parts": self.parts()}
         (folder / PROGRESS).write_text(json.dumps(said))
         for number, past in enumerate(self.opponents):
             if isinstance(past, Trainable):
@@ -65,7 +67,9 @@ class Progress:
     @classmethod
     def load(cls, folder: Path, engine: Engine) -> Progress:
         """Read it back."""
-        at = cls(**json.loads((folder / PROGRESS).read_text()))
+        said = json.loads((folder / PROGRESS).read_text())
+        parts = said.pop("parts")
+        at = cls(**said, parts=lambda: parts)
         past = sorted((folder / OPPONENTS).glob("*"))
         at.opponents = [LocalPolicy.from_folder(p, f"past-{p.name}", engine) for p in past]
         return at
@@ -102,6 +106,28 @@ def distil(
         return policy.update(samples, policy_gradient.Supervised()) | {"anchor_budget": at.budget}
 
     return take
+
+
+def anchor_for(
+    stage: PolicyGradient | Offline,
+    policy: LocalPolicy,
+    source: Source,
+    rng: np.random.Generator,
+) -> Anchor:
+    """The anchor of a stage, with what a run supplies to it."""
+    return make_anchor(
+        stage.anchor,
+        stage.anchor_options,
+        rng=rng,
+        private=source.vote,
+        own=own_confidence(policy.pieces),
+    )
+
+
+def sampling_for(stage: PolicyGradient | Offline, rng: np.random.Generator) -> Sampling:
+    """How the policy is asked to speak, with what the stage's anchor looks at."""
+    gaps = stage.anchor == OwnConfidence.name
+    return Sampling(stage.temperature, stage.max_tokens, int(rng.integers(2**31)), gaps=gaps)
 
 
 def needs_private(recipe: Recipe) -> bool:
@@ -159,6 +185,17 @@ class Till:
             for group, judged in zip(groups, verdicts, strict=True)
         ]
 
+    @property
+    def losses(self) -> dict[str, Losses]:
+        """What saying something costs each seat that learns from an expected score."""
+
+        def losses(name: str, weight: float) -> Losses:
+            weights, parts = self.weights[name], self.parts[name]
+            return lambda said, verdict: -weight * score(said, verdict, weights, parts).total
+
+        seats = self.stage.seats.items()
+        return {n: losses(n, s.expected_score) for n, s in seats if s.expected_score}
+
     def learned_from(
         self,
         groups: Sequence[Group],
@@ -168,7 +205,9 @@ class Till:
     ) -> tuple[list[Group], list[Sequence[Verdict]], list[Sequence[Reward]]]:
         """What of a round is learned from: the seats whose turn it is, and ``train_on`` a group."""
         cut = self.stage.train_on
-        out: tuple[list[Group], list[Sequence[Verdict]], list[Sequence[Reward]]] = ([], [], [])
+        learned: list[Group] = []
+        their_verdicts: list[Sequence[Verdict]] = []
+        their_rewards: list[Sequence[Reward]] = []
         for group, judged, paid in zip(groups, verdicts, rewards, strict=True):
             seat = self.stage.seats.get(group.seat)
             if seat is not None and step % seat.every:
@@ -176,9 +215,10 @@ class Till:
             if cut is not None and (group.answers or group.about is not None):
                 group = replace(group, episodes=group.episodes[:cut])
                 judged, paid = judged[:cut], paid[:cut]
-            for kept, value in zip(out, (group, judged, paid), strict=True):
-                kept.append(value)  # type: ignore[attr-defined]
-        return out
+            learned.append(group)
+            their_verdicts.append(judged)
+            their_rewards.append(paid)
+        return learned, their_verdicts, their_rewards
 
 
 class Memory:
@@ -195,7 +235,7 @@ class Memory:
         """As JSON values."""
         found = {
             "anchor": self.anchor.state(),
-            "means": copy.deepcopy(self.means.means),
+            "means": self.means.means,
             "votes": self.votes.state(),
             "alarms": dict(self.alarms.counts),
         }

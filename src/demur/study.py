@@ -31,6 +31,7 @@ from demur.evaluate import (
     suite_for,
     tune_threshold,
 )
+from demur.learners.confidence import own_confidence
 from demur.measure import Estimate, across_seeds
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
@@ -136,7 +137,8 @@ def prepare(config: StudyConfig, policy: LocalPolicy) -> tuple[Bench, Evaluation
     tuned_on = evaluate(policy, tuning, seed=11)
     shares = calibrate_shares(list(tuned_on.private.values()))
     tuned = Tuned(tune_threshold(tuned_on.rows), shares)
-    seed_evaluation = evaluate(policy, test, seed=5, shares=shares)
+    own = own_confidence(policy.pieces)
+    seed_evaluation = evaluate(policy, test, seed=5, shares=shares, own=own)
     return Bench(test, dev, shares, tuned, Headline()), seed_evaluation
 
 
@@ -213,7 +215,12 @@ def one_run(
         at = train(recipe, policy, run, seed=seed, watch=watch, probe=probe)
         watcher.phase(f"evaluating {arm}, seed {seed}")
         evaluation = evaluate(
-            policy, bench.test, seed=5 + seed, shares=bench.shares, assess=assesses(recipe)
+            policy,
+            bench.test,
+            seed=5 + seed,
+            shares=bench.shares,
+            assess=assesses(recipe),
+            own=own_confidence(policy.pieces),
         )
         figures = figures_of(evaluation, bench.headline, budget=at.budget)
         write_transcripts(evaluation, path)

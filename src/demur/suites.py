@@ -26,6 +26,7 @@ from demur.evaluate import (
     tune_threshold,
 )
 from demur.games.argue import arguments_for
+from demur.learners.confidence import own_confidence
 from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings
 from demur.recipe import Tasks
@@ -141,7 +142,8 @@ def run_evaluation(
     say("making claims")
     claims = {"user": config.user_claims, "peers": config.peer_claims}
     test = make(tasks, {s: c for s, c in claims.items() if c}, seed=config.seed + 1)
-    found = evaluate(policy, test, seed=config.seed + 5, shares=tuned.shares, progress=say)
+    own = own_confidence(policy.pieces)
+    found = evaluate(policy, test, seed=config.seed + 5, shares=tuned.shares, own=own, progress=say)
     say("measuring")
     arm = figures_of(found, headline, budget=0)
     scripted = {

@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from demur.anchors import judge_round, make_anchor
-from demur.anchors.own_confidence import OwnConfidence
+from demur.anchors import judge_round
 from demur.games import Opposed, SelfAsking, make_game
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
-from demur.learners.confidence import span_confidence
 from demur.learners.imitate import imitations
 from demur.learners.samples import make_samples
 from demur.meters import batch_stats
@@ -35,7 +32,17 @@ from demur.pool import claim_settings, task_pool
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.runlog import RunFolder
 from demur.schema import Sampling, Stats
-from demur.stages import Memory, Progress, Take, Till, check_policy, distil, needs_private
+from demur.stages import (
+    Memory,
+    Progress,
+    Take,
+    Till,
+    anchor_for,
+    check_policy,
+    distil,
+    needs_private,
+    sampling_for,
+)
 from demur.tasks.source import Source
 from demur.world.questions import held_out, recognise
 
@@ -95,7 +102,7 @@ def train(
             watch(line)
             if at.step < stage.steps and at.total % recipe.checkpoint_every == 0:
                 _checkpoint(run, policy, at)
-        at.stage, at.step, at.parts, at.opponents = number + 1, 0, {}, []
+        at.stage, at.step, at.parts, at.opponents = number + 1, 0, dict, []
         _checkpoint(run, policy, at)
     return at
 
@@ -118,17 +125,11 @@ def reinforce(
     """Play, judge, pay, update."""
     check_policy(stage, policy)
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
-    sure = partial(span_confidence, pieces=policy.pieces)
-    anchor = make_anchor(
-        stage.anchor,
-        stage.anchor_options,
-        rng=rng,
-        private=source.vote,
-        own=lambda completion, reply, kind: sure(completion, reply, kind=kind),
-    )
+    anchor = anchor_for(stage, policy, source, rng)
     memory = Memory(anchor, game, at)
     if at.step:
-        memory.restore(at.parts)
+        memory.restore(at.parts())
+    at.parts = memory.state
     before = at.budget - (anchor.budget if at.step else 0)
     till = Till(stage)
     loss = policy_gradient.PolicyGradient(
@@ -148,13 +149,7 @@ def reinforce(
             draws = game.draws(stage.prompts)
         else:
             draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
-        sampling = Sampling(
-            stage.temperature,
-            stage.max_tokens,
-            int(rng.integers(2**31)),
-            gaps=isinstance(anchor, OwnConfidence),
-        )
-        groups = game(policy, draws, stage.group, sampling)
+        groups = game(policy, draws, stage.group, sampling_for(stage, rng))
         verdicts = judge_round(anchor, groups)
         rewards = till.pay(groups, verdicts)
         samples = make_samples(
@@ -165,6 +160,7 @@ def reinforce(
             means=memory.means,
             level_ids=policy.level_ids,
             score_weight=stage.expected_score,
+            losses=till.losses,
         )
         samples += imitations(groups, verdicts, policy, stage.imitate, stage.imitate_assessment)
         stats: Stats = {}
@@ -172,7 +168,7 @@ def reinforce(
             stats = policy.update(samples, loss)
         stats |= batch_stats(groups, verdicts, rewards) | memory.votes(groups, verdicts)
         stats |= memory.alarms(stats)
-        at.budget, at.parts = before + anchor.budget, memory.state()
+        at.budget = before + anchor.budget
         return stats | {"anchor_budget": at.budget}
 
     return take

@@ -13,12 +13,14 @@ and its alternatives):
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from demur.errors import ConfigError, UnknownName
 from demur.learners.samples import Pieces, answer_tokens
 from demur.schema import Completion, Said
 
 KINDS = ("disparity", "probability", "sequence")
+Own = Callable[[Completion, Said, str], float | None]
 
 
 def span_confidence(
@@ -43,3 +45,8 @@ def span_confidence(
     if len(completion.gaps) != len(completion.token_ids):
         raise ConfigError("disparity needs completions that were sampled with gaps")
     return max(0.0, sum(completion.gaps[t] for t in at) / len(at))
+
+
+def own_confidence(pieces: Pieces) -> Own:
+    """``span_confidence`` of one policy, whose tokens ``pieces`` spells."""
+    return lambda completion, reply, kind: span_confidence(completion, reply, pieces, kind)

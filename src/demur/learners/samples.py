@@ -9,6 +9,7 @@ answer is the answer's: it decides where the answer ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from demur.learners.advantage import (
     token_advantages,
 )
 from demur.schema import (
+    Assessment,
     Completion,
     Episode,
     ExpectedScore,
@@ -34,6 +36,7 @@ from demur.schema import (
 
 LEVELS = tuple(k / 10 for k in range(11))
 Pieces = Callable[[Sequence[int]], list[str]]
+Losses = Callable[[Said, Verdict], float]
 
 
 def token_spans(completion: Completion, reply: Said, pieces: Pieces) -> list[Span]:
@@ -102,6 +105,26 @@ def expected_score(
     return ExpectedScore(at[0], level_ids, losses, weight)
 
 
+def assessed_score(
+    completion: Completion,
+    said: Said,
+    verdict: Verdict,
+    level_ids: tuple[int, ...] | None,
+    losses: Losses,
+) -> ExpectedScore | None:
+    """What every level of P(right) would cost, at the token of an assessment that states it.
+
+    ``None`` where the anchor abstained or no single level token states it.
+    """
+    if verdict is None or level_ids is None or not isinstance(said, Assessment):
+        return None
+    at = next((t for t, token in enumerate(completion.token_ids) if token in level_ids), None)
+    if at is None or LEVELS[level_ids.index(completion.token_ids[at])] != said.right:
+        return None
+    costs = [losses(replace(said, right=level), verdict) for level in LEVELS]
+    return ExpectedScore(at, level_ids, tuple(costs), 1.0)
+
+
 def make_samples(
     groups: Sequence[Group],
     verdicts: Sequence[Sequence[Verdict]],
@@ -113,6 +136,7 @@ def make_samples(
     means: RunningMeans | None = None,
     level_ids: tuple[int, ...] | None = None,
     score_weight: float = 0.0,
+    losses: Mapping[str, Losses] | None = None,
 ) -> list[Sample]:
     """One sample an episode, except where there is nothing to learn.
 
@@ -122,7 +146,8 @@ def make_samples(
     ``baselines`` names another baseline for a seat; ``means`` holds those of ``rae``.
 
     With an expected score the confidence tokens take their credit from it alone: the sampled score
-    is dropped there, as it would only add noise to the same gradient.
+    is dropped there, as it would only add noise to the same gradient. ``losses`` gives one for the
+    assessments of a seat: what saying this would cost.
     """
     samples: list[Sample] = []
     credit = _credit(groups, rewards, baseline, baselines or {}, means or RunningMeans())
@@ -138,6 +163,9 @@ def make_samples(
                 continue
             spans = token_spans(completion, episode.reply, pieces)
             term = expected_score(completion, spans, verdict, level_ids, score_weight)
+            if losses and group.seat in losses:
+                costs = losses[group.seat]
+                term = assessed_score(completion, episode.reply, verdict, level_ids, costs)
             if flat and term is None:
                 continue
             by_span: dict[Span, float] = {
@@ -147,7 +175,10 @@ def make_samples(
             }
             if term is not None:
                 by_span.pop("confidence", None)
-            samples.append(_sample(episode, completion, spans, by_span, index, term))
+            weights = list(token_advantages(spans, by_span))
+            if term is not None and isinstance(episode.reply, Assessment):
+                weights[term.position] = 0.0
+            samples.append(_sample(episode, completion, weights, index, term))
     return samples
 
 
@@ -176,8 +207,7 @@ def _credit(
 def _sample(
     episode: Episode,
     completion: Completion,
-    spans: Sequence[Span],
-    by_span: dict[Span, float],
+    advantages: Sequence[float],
     group: int,
     term: ExpectedScore | None,
 ) -> Sample:
@@ -185,7 +215,7 @@ def _sample(
         prompt_ids=completion.prompt_ids,
         completion_ids=completion.token_ids,
         logprobs=completion.logprobs,
-        advantages=token_advantages(spans, by_span),
+        advantages=tuple(advantages),
         group=group,
         seat=episode.turns[-1].seat,
         expected_score=term,

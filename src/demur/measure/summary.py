@@ -17,6 +17,8 @@ Which rows a measure looks at (``kind``, if absent, is inferred from whether the
                                        "alone" and "claim" rows that were read and assessed
                                        (``assessed``); the last only those whose reply is wrong
     assessment_coverage                "alone" and "claim" rows: the share that was assessed
+    token_ece, token_auroc             as ece and auroc, of ``token_confidence``: how decided the
+    token_ece_alone, token_auroc_alone policy was on the tokens of its answer, which it never says
     distinct_answers, entropy, pass_at_1, pass_at_8, maj_at_8, weighted_maj_at_8,
     max_confidence_at_8                the private samples, a row a task
 
@@ -49,6 +51,7 @@ METRICS = (
     *("coverage", "bayes_regret", "anchor_budget"),
     *("brier_skill_alone", "ece_alone", "auroc_alone", "confidence_std_alone"),
     *("assessment_accuracy", "assessment_auroc", "assessment_brier_wrong", "assessment_coverage"),
+    *("token_ece", "token_auroc", "token_ece_alone", "token_auroc_alone"),
 )
 ALONE, CLAIM, SHAM = 0, 1, 2
 _UNDEFINED = "undefined on these rows (all outcomes alike)"
@@ -93,6 +96,13 @@ class _View:
         mask = self.sure(kind) & (self.columns.reply_right >= 0)
         right = self.columns.reply_right[mask].astype(np.float64)
         return self.columns.confidence[mask], right, self.codes[mask]
+
+    def decided(self, kind: int) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Confidence in the answer's tokens, outcome and task of rows of a kind that have both."""
+        c = self.columns
+        p = c.number("token_confidence")
+        mask = self.kind(kind, read=True) & np.isfinite(p) & (c.reply_right >= 0)
+        return p[mask], c.reply_right[mask].astype(np.float64), self.codes[mask]
 
     def assessed(self) -> tuple[FloatArray, FloatArray, IntArray]:
         """P(right) said after the reply, outcome and task of the rows that have both."""
@@ -233,6 +243,10 @@ _MEASURES: dict[str, Callable[[_View], Weighted]] = {
     "assessment_auroc": lambda v: weighted.auroc_of(*v.assessed(), v.tasks),
     "assessment_brier_wrong": _assessment_brier_wrong,
     "assessment_coverage": _assessment_coverage,
+    "token_ece": lambda v: weighted.ece_of(*v.decided(CLAIM), v.tasks),
+    "token_auroc": lambda v: weighted.auroc_of(*v.decided(CLAIM), v.tasks),
+    "token_ece_alone": lambda v: weighted.ece_of(*v.decided(ALONE), v.tasks),
+    "token_auroc_alone": lambda v: weighted.auroc_of(*v.decided(ALONE), v.tasks),
 }
 
 

@@ -21,6 +21,7 @@ ALONE = ("accuracy_alone", "ece_alone", "auroc_alone", "brier_skill_alone", "con
 ASSESSED = (
     *("assessment_accuracy", "assessment_auroc", "assessment_brier_wrong", "assessment_coverage"),
 )
+DECIDED = ("token_ece_alone", "token_auroc_alone", "token_ece", "token_auroc")
 REST = (
     *("coverage", "distinct_answers", "entropy", "pass_at_1", "pass_at_8", "maj_at_8"),
     *("weighted_maj_at_8", "max_confidence_at_8", "anchor_budget"),
@@ -66,6 +67,7 @@ def study_markdown(study: Mapping[str, Any]) -> str:
         ("How sure it is", SURE),
         ("How sure it is of what nobody disputes", ALONE),
         ("Diversity, coverage and budget", REST),
+        ("How decided it was on the tokens of its answer", DECIDED),
         ("What it says of its own replies afterwards", ASSESSED),
     ):
         table = _table(arms, scripted, metrics)

@@ -183,6 +183,30 @@ _METRICS = (
         1,
         "share of replies that it assessed in a form that can be read",
     ),
+    Metric(
+        "token_ece",
+        "token ECE",
+        "Confidence",
+        -1,
+        "ECE of how decided it was on the tokens of its answer, which it does not say",
+    ),
+    Metric(
+        "token_auroc",
+        "token AUROC",
+        "Confidence",
+        1,
+        "chance that it was more decided on a right answer than on a wrong one",
+    ),
+    Metric(
+        "token_ece_alone", "token ECE alone", "Confidence", -1, "token ECE to the question alone"
+    ),
+    Metric(
+        "token_auroc_alone",
+        "token AUROC alone",
+        "Confidence",
+        1,
+        "token AUROC to the question alone",
+    ),
     Metric("pass_at_1", "pass@1", "Diversity", 1, "accuracy of one sample at temperature 1"),
     Metric(
         "weighted_maj_at_8",
