@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from demur.learners.samples import make_samples
 from demur.measure import summarise
 from demur.meters import batch_stats
 from demur.policies.local import LocalPolicy
+from demur.recipe import PolicyGradient as StageOfPlay
 from demur.recipe import Recipe
 from demur.reply import POST_COMPLETION, read_assessment, render, render_assessment
 from demur.results import write_transcripts
@@ -36,11 +38,14 @@ from demur.schema import (
     Completion,
     Component,
     Dialogue,
+    Episode,
     Group,
     Message,
+    Reward,
     Sample,
     Sampling,
     Task,
+    Turn,
     Unparsed,
 )
 from demur.stages import Till
@@ -111,7 +116,7 @@ def test_an_assessment_has_the_verdict_of_its_reply() -> None:
     groups = play()
     verdicts = judge_round(make_anchor("truth"), groups)
     assert verdicts == [[1.0, 0.0, 0.0, 0.0]] * 2
-    stage = load_recipe("pcl").stages[0]
+    stage = load_recipe("pcl").stages[1]
     rewards = Till(stage).pay(groups, verdicts)  # type: ignore[arg-type]
     assert [r.total for r in rewards[1]] == pytest.approx(
         [1.0, 1 - 0.04 / 2, 1 - (0.04 + 1) / 2, 0.0]
@@ -268,7 +273,7 @@ def test_right_replies_and_assessments_by_the_rules_are_imitated() -> None:
     replies = [text for _, text in voice.said[::2]]
     assert replies == [render("4", 0.9) + POST_COMPLETION] * 2, "never the one that is wrong"
     assessed = [text for _, text in voice.said[1::2]]
-    assert assessed == [RIGHT, render_assessment(0.0, 1.0)]
+    assert assessed == [render_assessment(1 / 3, 1.0)] * 2, "one of the three that came to an end"
     assert voice.said[3][0] == after(groups[1].episodes[1])
     assert imitations(groups, verdicts, Voice(), 0.0, 0.0) == []
     abstained = [[None] * 4] * 4
@@ -289,12 +294,65 @@ def test_a_sample_without_behaviour_is_imitated_at_its_weight() -> None:
         assert torch.allclose(a, 0.5 * b, atol=1e-7)
 
 
+class Levels:
+    """Tokens 10 to 20 are the levels 0.0 to 1.0; any other is one character of its own."""
+
+    level_ids = tuple(range(10, 21))
+
+    def __call__(self, ids: Sequence[int]) -> list[str]:
+        return [f"{(i - 10) / 10:.1f}" if i in self.level_ids else "x" for i in ids]
+
+
+@pytest.mark.parametrize(
+    ("variant", "verdict", "best"),
+    [("brier", 0.0, {0}), ("brier", 1.0, {10}), ("brier", 0.3, {3}), ("absolute", 0.3, {3}),
+     ("released", 1.0, {10}), ("released", 0.0, set(range(1, 11)))],
+)  # fmt: skip
+def test_an_assessor_learns_from_what_every_level_would_have_paid(
+    variant: str, verdict: float, best: set[int]
+) -> None:
+    said = Completion("", (1, 13, 2, 20, 3), (-0.1,) * 5, "stop", (9,))
+    turn = Turn("assessor", (), said, Assessment(0.3, 1.0, True))
+    group = Group(SUM, None, (Episode(SUM, None, (turn,)),) * 2, about=0)
+    stage = small(seats={"assessor": {
+        "rewards": {"self_assessment": 1.0},
+        "reward_options": {"self_assessment": {"variant": variant}},
+        "advantage": "mean",
+        "expected_score": 2.0,
+    }}).stages[0]  # fmt: skip
+    assert isinstance(stage, StageOfPlay)
+    till = Till(stage)
+    verdicts = [[verdict] * 2]
+    rewards = till.pay([group], verdicts)
+    levels = Levels()
+    made = partial(make_samples, [group], verdicts, pieces=levels, level_ids=levels.level_ids)
+    assert made(rewards) == [], "both were paid alike"
+    samples = made(rewards, losses=till.losses)
+    assert len(samples) == 2
+    term = samples[0].expected_score
+    assert term is not None and term.position == 1 and term.level_ids == levels.level_ids
+    paid = rewards[0][0].total
+    assert term.losses[3] == pytest.approx(-2.0 * paid), "at the level that it did say"
+    found = {k for k, loss in enumerate(term.losses) if loss == pytest.approx(min(term.losses))}
+    assert found == best
+    uneven = [[rewards[0][0], Reward({"self_assessment": Component(0.0)}, {"self_assessment": 1})]]
+    first = made(uneven, losses=till.losses)[0]
+    assert first.advantages == pytest.approx((paid / 2, 0.0, *[paid / 2] * 3))
+    abstained = make_samples(
+        [group], [[None] * 2], rewards, pieces=levels, level_ids=levels.level_ids,
+        losses=till.losses,
+    )  # fmt: skip
+    assert abstained == []
+    assert make_samples([group], verdicts, rewards, pieces=levels, losses=till.losses) == []
+
+
 # -- recipes, runs and measures -------------------------------------------------------------------
 
 
 def small(**stage: object) -> Recipe:
     table = load_recipe("pcl").model_dump(exclude_none=True)
     table["tasks"] |= {"pool": 12, "private_samples": 2, "max_tokens": 8}
+    del table["stages"][0]
     table["stages"][0] |= {"steps": 4, "prompts": 3, "group": 3, **stage}
     return check_recipe({**table, "checkpoint_every": 1})
 

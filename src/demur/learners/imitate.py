@@ -5,8 +5,10 @@ PCL (arXiv 2507.20252) adds the likelihood of good replies and assessments to it
     loss = policy gradient + w_1 * (-log pi(reply)) + w_2 * (-log pi(assessment))
 
 Here a good reply is one of the round that was judged right, and an assessment is written by the
-rules themselves (the verdict, and whether the reply could be read), so it never disagrees with them
-and PCL's down-weighting of such ones has nothing to do. Samples without behaviour log-probabilities
+rules themselves, so PCL's down-weighting of assessments that disagree with them has nothing to do:
+the share of the group's replies that were right, and whether this one could be read. (Its own
+verdict, 0 or 1, would teach to say nothing between them, and what is never said is never paid.)
+Samples without behaviour log-probabilities
 count as drawn from the policy as it is: their policy gradient with an advantage of w is w times the
 gradient of the likelihood.
 """
@@ -45,8 +47,9 @@ def imitations(
             text = turn.completion.text + POST_COMPLETION
             samples.append(_sample(voice, turn.dialogue, text, reply, number, RESPONDER))
         if ended and assessment > 0:
-            episode, verdict = ended[number % len(ended)]
-            text = render_assessment(verdict, float(isinstance(episode.reply, Reply)))
+            episode = ended[number % len(ended)][0]
+            share = sum(v for _, v in ended) / len(ended)
+            text = render_assessment(share, float(isinstance(episode.reply, Reply)))
             samples.append(_sample(voice, after(episode), text, assessment, number, ASSESSOR))
     return samples
 
