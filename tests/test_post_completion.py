@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import stopped_at, tiny_policy
+from tiny import byte_policy, stopped_at, tiny_policy
+from transformers import AutoModelForCausalLM
 
 from demur.anchors import judge_round, make_anchor
 from demur.config import check_recipe, load_recipe
@@ -24,14 +25,13 @@ from demur.learners.policy_gradient import PolicyGradient, Supervised
 from demur.learners.samples import make_samples
 from demur.measure import summarise
 from demur.meters import batch_stats
-from demur.policies.local import LocalPolicy
+from demur.policies.local import LocalPolicy, VocabularyWarning
 from demur.recipe import PolicyGradient as StageOfPlay
 from demur.recipe import Recipe
 from demur.reply import POST_COMPLETION, read_assessment, render, render_assessment
 from demur.results import write_transcripts
 from demur.rewards import make_parts
 from demur.rewards.self_assessment import VARIANTS
-from demur.runlog import RunFolder
 from demur.schema import (
     Assessment,
     Claim,
@@ -50,7 +50,6 @@ from demur.schema import (
 )
 from demur.stages import Till
 from demur.tasks.source import ClaimSettings
-from demur.train import train
 
 SUM = Task("s", "2+2?", "4", "sum", "number")
 WRONG = Claim("user", "5", 0.5, right=False)
@@ -227,19 +226,53 @@ def test_inference_emits_not_one_token_more() -> None:
         assert dialogue[-1].content.endswith(POST_COMPLETION)
 
 
-def test_a_tokenizer_without_the_token_is_refused(tmp_path: Path) -> None:
-    policy = tiny_policy()
-    plain = policy.tokenizer
-    ids = plain(POST_COMPLETION, add_special_tokens=False)["input_ids"]
-    assert policy.post_id == ids[0]
+@pytest.mark.parametrize("spare", [0, 10])
+def test_a_model_without_the_token_is_given_it(tmp_path: Path, spare: int) -> None:
+    policy = byte_policy(spare)
+    assert policy.post_id is None
+    before = policy.model.get_input_embeddings().weight.detach().clone()
+    with pytest.warns(VocabularyWarning, match="had no token <post_completion>"):
+        policy.learn_post_completion()
+    assert policy.post_id is not None and policy.post_id in policy.stop_ids
+    after_ = policy.model.get_input_embeddings().weight
+    assert torch.equal(after_[: len(before)], before)
+    rows = max(len(before), len(policy.tokenizer))
+    assert len(after_) == rows and policy.model.config.vocab_size == rows
+    assert torch.allclose(after_[len(before) :], before.mean(0))
+    assert policy.pieces([policy.post_id]) == [""], "a token that ends a turn adds no text"
+    _, ids = policy.encode((Message("user", "1+1?"),), "2" + POST_COMPLETION)
+    assert ids[-1] == policy.post_id
+    policy.learn_post_completion()
+    assert len(policy.model.get_input_embeddings().weight) == rows, "it has it now"
+    policy.save(tmp_path)
+    again = LocalPolicy.from_folder(tmp_path)
+    assert again.post_id == policy.post_id and again.stop_ids == policy.stop_ids
+    asked = [(Message("user", "1+1?"),)]
+    assert again.reply(asked, 3, SAMPLING) == [
+        [replace(c, policy_version=0) for c in row] for row in policy.reply(asked, 3, SAMPLING)
+    ]
 
-    class Bytes(LocalPolicy):
-        post_id = None  # type: ignore[assignment]
 
-    other = Bytes(policy.model, plain, "other")
-    recipe = small()
-    with pytest.raises(ConfigError, match=r"not one token of other: add it with"):
-        train(recipe, other, RunFolder(tmp_path / "run", {"x": 1}))
+@pytest.mark.filterwarnings("ignore::demur.policies.local.VocabularyWarning")
+def test_a_run_on_a_model_without_the_token_is_stopped_and_resumed(tmp_path: Path) -> None:
+    lines = stopped_at(2, small(), partial(byte_policy, 0), tmp_path, seed=4)
+    assert lines[0]["assessor/valid"] == 0.0
+
+
+def test_other_engines_stop_at_the_token_too(tmp_path: Path) -> None:
+    """What generate makes of a saved folder ends where the reply ends."""
+    policy = seed()
+    dialogue = (Message("user", "31+12?"),)
+    [[said]] = policy.reply([dialogue], 1, Sampling(0.0, 40, 0))
+    _, ids = policy.encode(dialogue, said.text + POST_COMPLETION)
+    policy.optimise(2e-3)
+    for _ in range(20):
+        policy.update([Sample(said.prompt_ids, ids, (), (1.0,) * len(ids), 0)], Supervised())
+    policy.save(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    prompt = torch.tensor([said.prompt_ids])
+    out = model.generate(prompt, max_new_tokens=40, do_sample=False)[0, len(said.prompt_ids) :]
+    assert tuple(out.tolist()) == ids and len(ids) == len(said.token_ids)
 
 
 # -- the supervised track -------------------------------------------------------------------------

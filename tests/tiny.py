@@ -140,10 +140,14 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def byte_policy() -> LocalPolicy:
-    """A random model over :func:`byte_tokenizer`: no level of confidence is a single token."""
+def byte_policy(spare: int = 10) -> LocalPolicy:
+    """A random model over :func:`byte_tokenizer`: no level of confidence is a single token.
+
+    It has ``spare`` rows of embeddings more than there are tokens, as many models do.
+    """
+    tokenizer = byte_tokenizer()
     config = LlamaConfig(
-        vocab_size=300,
+        vocab_size=len(tokenizer) + spare,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
@@ -152,7 +156,7 @@ def byte_policy() -> LocalPolicy:
         eos_token_id=None,
     )
     torch.manual_seed(0)
-    return LocalPolicy(LlamaForCausalLM(config), byte_tokenizer(), "bytes")
+    return LocalPolicy(LlamaForCausalLM(config), tokenizer, "bytes")
 
 
 def plain_logits(

@@ -287,3 +287,8 @@ class Recipe(Strict):
     tasks: Tasks = Field(default=Tasks())
     engine: EngineTable = Field(default=EngineTable())
     stages: list[Stage] = Field(min_length=1)
+
+    @property
+    def assesses(self) -> bool:
+        """Whether it teaches the policy to assess its own replies."""
+        return any(getattr(stage, "game", None) == "post_completion" for stage in self.stages)

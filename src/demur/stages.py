@@ -19,7 +19,6 @@ from demur.alarms import Alarms
 from demur.anchors import Anchor, make_anchor
 from demur.anchors.own_confidence import OwnConfidence
 from demur.engine.options import Engine
-from demur.errors import ConfigError
 from demur.evaluate import calibrate_shares
 from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
@@ -30,7 +29,6 @@ from demur.learners.samples import Losses
 from demur.measure.shares import IDENTITY, ShareTable
 from demur.policies.local import LocalPolicy
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
-from demur.reply import POST_COMPLETION
 from demur.rewards import make_parts, score
 from demur.schema import Group, Policy, Reward, Sampling, Stats, Trainable, Verdict
 from demur.tasks.source import Source
@@ -143,16 +141,6 @@ def needs_private(recipe: Recipe) -> bool:
         if stage.game == "objection" and own:
             return True
     return False
-
-
-def check_policy(stage: PolicyGradient, policy: LocalPolicy) -> None:
-    """Refuse a stage that this policy cannot play, before any work."""
-    if stage.game == "post_completion" and policy.post_id is None:
-        raise ConfigError(
-            f"post-completion learning ends a reply with {POST_COMPLETION}, which is not one token "
-            f"of {policy.name}: add it with tokenizer.add_tokens and "
-            "model.resize_token_embeddings, and save the folder anew"
-        )
 
 
 class Till:

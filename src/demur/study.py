@@ -35,7 +35,6 @@ from demur.learners.confidence import own_confidence
 from demur.measure import Estimate, across_seeds
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
-from demur.recipe import PolicyGradient, Recipe
 from demur.results import (
     Figures,
     Headline,
@@ -219,7 +218,7 @@ def one_run(
             bench.test,
             seed=5 + seed,
             shares=bench.shares,
-            assess=assesses(recipe),
+            assess=recipe.assesses,
             own=own_confidence(policy.pieces),
         )
         figures = figures_of(evaluation, bench.headline, budget=at.budget)
@@ -230,12 +229,6 @@ def one_run(
     watcher.done(arm, seed, metrics)
     logged = list(read_metrics(path / "metrics.jsonl"))
     return {"seed": seed, "found": found, "points": _points(logged), "ends": ends(logged)}
-
-
-def assesses(recipe: Recipe) -> bool:
-    """Whether a recipe teaches the policy to assess its own replies."""
-    games = [stage.game for stage in recipe.stages if isinstance(stage, PolicyGradient)]
-    return "post_completion" in games
 
 
 def dev_figures(evaluation: Evaluation) -> Stats:

@@ -38,7 +38,6 @@ from demur.stages import (
     Take,
     Till,
     anchor_for,
-    check_policy,
     distil,
     needs_private,
     sampling_for,
@@ -65,6 +64,8 @@ def train(
     cannot go on; the last good checkpoint is kept.
     """
     started = time.perf_counter()
+    if recipe.assesses:
+        policy.learn_post_completion()
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
     thinking = Sampling(1.0, recipe.tasks.max_tokens, seed)
     alone = tasks if needs_private(recipe) else []
@@ -123,7 +124,6 @@ def reinforce(
     rng: np.random.Generator,
 ) -> Take:
     """Play, judge, pay, update."""
-    check_policy(stage, policy)
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     anchor = anchor_for(stage, policy, source, rng)
     memory = Memory(anchor, game, at)

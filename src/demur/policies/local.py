@@ -32,6 +32,7 @@ from demur.errors import EngineError, ModelFolderError, TrainingError
 from demur.learners.optimise import Loss, Optimiser, set_checkpointing
 from demur.policies.folder import check_model_folder
 from demur.policies.tokens import Tokens
+from demur.reply import POST_COMPLETION
 from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
 
 DEFAULT = Engine()
@@ -40,6 +41,10 @@ REFERENCE = "reference.safetensors"
 
 class ContextWarning(UserWarning):
     """A prompt does not fit the model's context."""
+
+
+class VocabularyWarning(UserWarning):
+    """A model was given a token."""
 
 
 class LocalPolicy(Tokens):
@@ -248,12 +253,37 @@ class LocalPolicy(Tokens):
         past.version = self.version
         return past
 
+    def learn_post_completion(self) -> None:
+        """Give the model the token at which a reply ends and its assessment begins, if it has none.
+
+        Its embedding starts as the mean of all others. To be called before ``optimise`` and
+        ``load``.
+        """
+        if self.post_id is not None:
+            return
+        self._add_token(POST_COMPLETION)
+        rows = self.model.get_input_embeddings().num_embeddings  # often more than there are tokens
+        if len(self.tokenizer) > rows:
+            self.model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            for part in (self.model.get_input_embeddings(), self.model.get_output_embeddings()):
+                weight = part.weight.data
+                weight[rows:] = weight[:rows].mean(0)
+        self._history.clear()
+        warnings.warn(
+            f"{self.name} had no token {POST_COMPLETION}, at which inference stops; it has now",
+            VocabularyWarning,
+            stacklevel=2,
+        )
+
     # -- files ------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
         """Write a loadable Hugging Face folder, with the optimiser beside the weights."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
+        if self.model.generation_config is not None:  # others that serve it shall stop there too
+            stops = _stops(self.model, self.tokenizer) | self.stop_ids
+            self.model.generation_config.eos_token_id = sorted(stops)
         self.model.save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
         if self.optimiser is not None:

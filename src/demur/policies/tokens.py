@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 from jinja2 import TemplateError
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
 from demur.errors import ModelFolderError
@@ -21,16 +21,26 @@ class Tokens:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.pad_id = int(tokenizer.pad_token_id)
-        self.stop_ids = stop_ids if self.post_id is None else stop_ids | {self.post_id}
+        self.stop_ids = stop_ids
+        self._look()
+
+    def _look(self) -> None:
+        """Note what depends on the vocabulary, which may grow.
+
+        ``post_id`` is the token at which a reply ends and its assessment begins, if it is one.
+        """
         self._prompts: dict[Dialogue, tuple[int, ...]] = {}
         self._single: dict[int, str] | None = None
-
-    @cached_property
-    def post_id(self) -> int | None:
-        """The token at which a reply ends and its assessment begins, if it is one token."""
         ids = self.tokenizer(POST_COMPLETION, add_special_tokens=False)["input_ids"]
         single = len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id
-        return int(ids[0]) if single else None
+        self.post_id = int(ids[0]) if single else None
+        if self.post_id is not None:
+            self.stop_ids |= {self.post_id}
+
+    def _add_token(self, text: str) -> None:
+        """Let the tokenizer read a text as one token from now on."""
+        self.tokenizer.add_tokens([AddedToken(text, normalized=False)])
+        self._look()
 
     def prompt_ids(self, dialogue: Dialogue) -> tuple[int, ...]:
         """The token ids of a dialogue, ready for the model's turn.
