@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from demur.anchors import ANCHORS, Anchor, make_anchor
+from demur.anchors.bayes import Beliefs
 from demur.games import GAMES, RESPONDER, SEATS, Game, SelfAsking, make_game
 from demur.games.rounds import read
 from demur.reply import render
@@ -79,10 +80,34 @@ def sureness(completion: Completion, reply: Said, kind: str) -> float | None:
     return reply.confidence if isinstance(reply, Reply) else None
 
 
-def new_anchor(name: str) -> Anchor:
+class Arbiter:
+    """A judge who is fairly sure that four is right and that nothing else is."""
+
+    name = "arbiter"
+
+    def reply(
+        self, dialogues: Sequence[Dialogue], n: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Yes to an answer of 4."""
+        asked = [dialogue[-1].content for dialogue in dialogues]
+        said = ["yes" if re.search(r"Answer: 4(?:\.0)?\n", text) else "no" for text in asked]
+        return [[Completion(render(word, 0.8))] * n for word in said]
+
+
+def new_anchor(name: str, **options: object) -> Anchor:
     """A registered anchor with what a run would supply."""
     return make_anchor(
-        name, rng=np.random.default_rng(7), private=lambda task: ("4", 0.75), own=sureness
+        name,
+        options,
+        rng=np.random.default_rng(7),
+        private=lambda task: ("4", 0.75),
+        own=sureness,
+        weigh=lambda task, claim, rate: Beliefs("4", 0.75, 0.2 if claim else 0.0, 0.01),
+        past=lambda tasks, n: [["4"] * (n - 1) + [None] for _ in tasks],
+        load=lambda model: Arbiter(),
+        alone=lambda policy, tasks, n: [["4"] * n for _ in tasks],
+        lookup=lambda question: "4",
+        perturb=lambda task, drawn: "5",
     )
 
 

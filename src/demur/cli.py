@@ -36,7 +36,6 @@ from demur.flags import (
     Sets,
     TaskFile,
     checked_device,
-    model_folder,
     use_threads,
 )
 from demur.runlog import explain_os_error, system_error
@@ -104,6 +103,7 @@ def study(
     [dim]demur study --arms majority,demur --seeds 3 --out study[/dim]
     """
     from demur import console
+    from demur.policies.folder import model_folder
     from demur.report import write_markdown
     from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
 
@@ -167,6 +167,7 @@ def train(
 
     from demur import console
     from demur.config import apply_overrides, check_recipe, read_recipe
+    from demur.policies.folder import model_folder
     from demur.policies.local import LocalPolicy
     from demur.pool import task_pool
     from demur.runlog import RunFolder
@@ -246,6 +247,7 @@ def evaluate(
     [dim]demur evaluate runs/demur/checkpoints/step-270 --objector seed --out eval[/dim]
     """
     from demur import console
+    from demur.policies.folder import model_folder
     from demur.suites import EvaluateConfig, run_evaluation
 
     config = EvaluateConfig(

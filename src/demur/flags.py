@@ -38,18 +38,6 @@ Grader = Annotated[
 ]
 
 
-def model_folder(model: str) -> Path:
-    """The folder that a name or path means, once it is known to hold a model."""
-    if model == "seed":
-        from demur.world.seed import SEED_FOLDER
-
-        return SEED_FOLDER
-    from demur.policies.folder import check_model_folder
-
-    check_model_folder(Path(model))
-    return Path(model)
-
-
 def checked_device(name: str) -> str:
     """The device as typed, once it is known to be there."""
     from demur.engine.options import Engine

@@ -33,7 +33,8 @@ from demur.policies.local import LocalPolicy
 from demur.recipe import Offline
 from demur.runlog import RunFolder
 from demur.schema import Episode, Stats
-from demur.stages import Progress, Take, anchor_for, sampling_for
+from demur.stages import Progress, Take, sampling_for
+from demur.supplies import anchor_for
 from demur.tasks.source import Source
 
 FEW = 20

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, model_validator
 
-from demur.anchors import make_anchor
+from demur.anchors import SUPPLIED, make_anchor
 from demur.engine.options import SAMPLE_TOKENS, UPDATE_TOKENS, Engine, Precision
 from demur.errors import ConfigError, UnknownName
 from demur.games import SEATS, make_game
@@ -241,13 +240,8 @@ class Offline(Strict):
 
 def _try_anchor(name: str, options: Mapping[str, Scalar]) -> None:
     """Make an anchor with stand-ins for what the run supplies: only its options are tried here."""
-    make_anchor(
-        name,
-        options,
-        rng=np.random.default_rng(0),
-        private=lambda task: (None, 0.0),
-        own=lambda completion, reply, kind: None,
-    )
+    supplied: dict[str, object] = dict.fromkeys(SUPPLIED, lambda *_: None)
+    make_anchor(name, options, **supplied)
 
 
 AnyStage = Distil | PolicyGradient | Offline

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from demur.alarms import Alarms
-from demur.anchors import Anchor, make_anchor
+from demur.anchors import Anchor
 from demur.anchors.own_confidence import OwnConfidence
 from demur.engine.options import Engine
 from demur.evaluate import calibrate_shares
 from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
 from demur.learners.advantage import RunningMeans
-from demur.learners.confidence import own_confidence
 from demur.learners.distil import demonstrations
 from demur.learners.samples import Losses
 from demur.measure.shares import IDENTITY, ShareTable
@@ -34,7 +33,7 @@ from demur.schema import Group, Policy, Reward, Sampling, Stats, Trainable, Verd
 from demur.tasks.source import Source
 from demur.votes import VoteMeter
 
-PROGRESS, OPPONENTS = "progress.json", "opponents"
+PROGRESS, OPPONENTS, PAST = "progress.json", "opponents", "past"
 Take = Callable[[int, np.random.Generator], Stats]
 
 
@@ -43,7 +42,7 @@ class Progress:
     """Where a run stands: its stage and next step, and what its anchors have used up so far.
 
     ``parts`` gives what the stage's anchor, game and meters have to remember, ``opponents`` are the
-    past versions that it plays against.
+    past versions that it plays against, ``past`` the one that judges.
     """
 
     stage: int = 0
@@ -53,14 +52,18 @@ class Progress:
     budget: int = 0
     parts: Callable[[], dict[str, Any]] = dict
     opponents: list[Policy] = field(default_factory=list)
+    past: LocalPolicy | None = None
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint."""
-        said = {k: v for k, v in vars(self).items() if k != "opponents"} | {"parts": self.parts()}
+        models = ("opponents", "past")
+        said = {k: v for k, v in vars(self).items() if k not in models} | {"parts": self.parts()}
         (folder / PROGRESS).write_text(json.dumps(said))
         for number, past in enumerate(self.opponents):
             if isinstance(past, Trainable):
                 past.save(folder / OPPONENTS / f"{number:03d}")
+        if self.past is not None:
+            self.past.save(folder / PAST)
 
     @classmethod
     def load(cls, folder: Path, engine: Engine) -> Progress:
@@ -70,6 +73,8 @@ class Progress:
         at = cls(**said, parts=lambda: parts)
         past = sorted((folder / OPPONENTS).glob("*"))
         at.opponents = [LocalPolicy.from_folder(p, f"past-{p.name}", engine) for p in past]
+        if (folder / PAST).exists():
+            at.past = LocalPolicy.from_folder(folder / PAST, PAST, engine)
         return at
 
 
@@ -106,22 +111,6 @@ def distil(
     return take
 
 
-def anchor_for(
-    stage: PolicyGradient | Offline,
-    policy: LocalPolicy,
-    source: Source,
-    rng: np.random.Generator,
-) -> Anchor:
-    """The anchor of a stage, with what a run supplies to it."""
-    return make_anchor(
-        stage.anchor,
-        stage.anchor_options,
-        rng=rng,
-        private=source.vote,
-        own=own_confidence(policy.pieces),
-    )
-
-
 def sampling_for(stage: PolicyGradient | Offline, rng: np.random.Generator) -> Sampling:
     """How the policy is asked to speak, with what the stage's anchor looks at."""
     gaps = stage.anchor == OwnConfidence.name
@@ -135,7 +124,7 @@ def needs_private(recipe: Recipe) -> bool:
     claims that it makes itself. The others are spared thousands of samples.
     """
     for stage in recipe.stages:
-        if isinstance(stage, Distil) or stage.anchor == "private_majority":
+        if isinstance(stage, Distil) or stage.anchor in ("private_majority", "bayes"):
             return True
         own = recipe.tasks.wrong_claims != "perturb" or "self" in recipe.tasks.speakers
         if stage.game == "objection" and own:

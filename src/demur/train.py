@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from demur.anchors import judge_round
+from demur.anchors.past_version import PastVersion
 from demur.games import Opposed, SelfAsking, make_game
 from demur.games.private import deliberate
 from demur.learners import policy_gradient
@@ -37,11 +38,11 @@ from demur.stages import (
     Progress,
     Take,
     Till,
-    anchor_for,
     distil,
     needs_private,
     sampling_for,
 )
+from demur.supplies import anchor_for, check_judges
 from demur.tasks.source import Source
 from demur.world.questions import held_out, recognise
 
@@ -64,6 +65,7 @@ def train(
     cannot go on; the last good checkpoint is kept.
     """
     started = time.perf_counter()
+    check_judges(recipe)
     if recipe.assesses:
         policy.learn_post_completion()
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
@@ -104,6 +106,7 @@ def train(
             if at.step < stage.steps and at.total % recipe.checkpoint_every == 0:
                 _checkpoint(run, policy, at)
         at.stage, at.step, at.parts, at.opponents = number + 1, 0, dict, []
+        at.past = None
         _checkpoint(run, policy, at)
     return at
 
@@ -125,7 +128,9 @@ def reinforce(
 ) -> Take:
     """Play, judge, pay, update."""
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
-    anchor = anchor_for(stage, policy, source, rng)
+    if stage.anchor == PastVersion.name and at.past is None:
+        at.past = policy.snapshot()
+    anchor = anchor_for(stage, policy, source, rng, at.past)
     memory = Memory(anchor, game, at)
     if at.step:
         memory.restore(at.parts())
@@ -166,6 +171,8 @@ def reinforce(
         stats: Stats = {}
         for _ in range(stage.epochs):
             stats = policy.update(samples, loss)
+        if isinstance(anchor, PastVersion) and at.past is not None and anchor.average:
+            at.past.follow(policy, 1.0 - anchor.average)
         stats |= batch_stats(groups, verdicts, rewards) | memory.votes(groups, verdicts)
         stats |= memory.alarms(stats)
         at.budget = before + anchor.budget

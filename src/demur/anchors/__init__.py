@@ -2,30 +2,32 @@
 
 To add an anchor, write one file with a class that meets the ``Anchor`` protocol and name it in
 ``ANCHORS``; the contract tests then run over it. A constructor's parameters are its options, apart
-from ``rng`` (an explicit generator), ``private`` (claim-free votes) and ``own`` (how sure the
-policy was of an answer), which the run supplies.
+from those named in ``SUPPLIED``, which the run gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from demur import registry
 from demur.anchors.approval import Approval
 from demur.anchors.base import Anchor, answers_of
+from demur.anchors.bayes import Bayes
+from demur.anchors.corrections import Corrections
+from demur.anchors.judge import Judge
 from demur.anchors.majority import Majority
 from demur.anchors.own_confidence import OwnConfidence
+from demur.anchors.past_version import PastVersion
 from demur.anchors.private_majority import PrivateMajority
 from demur.anchors.random import Random
 from demur.anchors.rounds import judge_round
+from demur.anchors.tool import Tool
 from demur.anchors.truth import Truth
 from demur.errors import ConfigError
-from demur.schema import Completion, Said, Task
 
 __all__ = [
     "ANCHORS",
+    "SUPPLIED",
     "Anchor",
     "anchor_options",
     "answers_of",
@@ -41,39 +43,51 @@ ANCHORS: dict[str, Callable[..., Anchor]] = {
     "approval": Approval,
     "random": Random,
     "own_confidence": OwnConfidence,
+    "past_version": PastVersion,
+    "judge": Judge,
+    "corrections": Corrections,
+    "tool": Tool,
+    "bayes": Bayes,
 }
 """Every anchor's constructor by name."""
 
-_SUPPLIED = frozenset({"rng", "private", "own"})
+SUPPLIED: dict[str, str] = {
+    "rng": "an explicit generator",
+    "private": "a task's modal claim-free answer and its share",
+    "own": "how sure the policy was of an answer's tokens",
+    "weigh": "the Bayes posterior of a private vote and a claim",
+    "past": "what an earlier version of the policy answers alone",
+    "load": "another policy by its name",
+    "alone": "what a policy answers alone",
+    "lookup": "a table of known answers",
+    "perturb": "a slip in a task's answer",
+}
+"""What a run supplies to the anchors that take it; every other parameter is an option."""
 
 
 def anchor_options(name: str) -> list[str]:
     """The options that a recipe may set for an anchor; raises ``UnknownName``."""
     known = registry.parameters("anchor", ANCHORS, name)
-    return [option for option in known if option not in _SUPPLIED]
+    return [option for option in known if option not in SUPPLIED]
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
     """Raise ``UnknownName`` if the anchor, or one of its options, doesn't exist."""
-    registry.check_options("anchor", ANCHORS, name, options, _SUPPLIED)
+    registry.check_options("anchor", ANCHORS, name, options, SUPPLIED)
 
 
 def make_anchor(
-    name: str,
-    options: Mapping[str, object] | None = None,
-    *,
-    rng: np.random.Generator | None = None,
-    private: Callable[[Task], tuple[str | None, float]] | None = None,
-    own: Callable[[Completion, Said, str], float | None] | None = None,
+    name: str, options: Mapping[str, object] | None = None, **supplied: object
 ) -> Anchor:
-    """Make an anchor from its name and options, with what the run supplies where it is needed.
+    """Make an anchor from its options and from what the run supplies (``SUPPLIED``).
 
-    Raises ``ConfigError`` if the anchor needs a generator or claim-free votes that are not given.
+    Raises ``ConfigError`` if the anchor needs something that is not supplied.
     """
     check_options(name, options or {})
-    supplied = {"rng": rng, "private": private, "own": own}
     for needed in registry.parameters("anchor", ANCHORS, name):
-        if needed in supplied and supplied[needed] is None:
-            raise ConfigError(f"the anchor {name!r} needs {needed}, which was not given")
+        if needed in SUPPLIED and supplied.get(needed) is None:
+            raise ConfigError(
+                f"the anchor {name!r} needs {needed} ({SUPPLIED[needed]}), which was not given"
+            )
     made: Anchor = registry.make("anchor", ANCHORS, name, options or {}, supplied)
     return made

@@ -7,6 +7,7 @@ where it has nothing to go by it abstains with ``None``, which is excluded, not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from demur.schema import Group, Reply, Verdict
@@ -43,6 +44,15 @@ class Anchor(Protocol):
 
     def restore(self, state: dict[str, object]) -> None:
         """Take up a saved state."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """An anchor that asks somebody, and would rather ask about a whole round at once."""
+
+    def prepare(self, groups: Sequence[Group]) -> None:
+        """Ask what ``judge`` will need to know of these groups."""
         ...
 
 

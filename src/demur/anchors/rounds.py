@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from demur.anchors.base import Anchor
+from demur.anchors.base import Anchor, Asking
 from demur.schema import Episode, Group, Move, Verdict
 
 
@@ -19,6 +19,8 @@ def judge_round(anchor: Anchor, groups: Sequence[Group]) -> list[list[Verdict]]:
     A move with an outcome of its own has that as its verdict, an assessment that of the reply which
     it is about.
     """
+    if isinstance(anchor, Asking):
+        anchor.prepare([group for group in groups if group.answers])
     answered = {i: anchor.judge(group) for i, group in enumerate(groups) if group.answers}
     return [
         answered[i]

@@ -5,9 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from demur.errors import ModelFolderError
+from demur.world.seed import SEED_FOLDER
 
 # Without any of these a tokenizer would still load, and know no words.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
+
+
+def model_folder(model: str) -> Path:
+    """The folder that a name or path means, once it is known to hold a model.
+
+    Raises ``ModelFolderError``.
+    """
+    if model == "seed":
+        return SEED_FOLDER
+    check_model_folder(Path(model))
+    return Path(model)
 
 
 def check_model_folder(path: Path) -> None:

@@ -275,6 +275,16 @@ class LocalPolicy(Tokens):
             stacklevel=2,
         )
 
+    def follow(self, other: LocalPolicy, share: float) -> None:
+        """Move every weight by that share of the way to another policy's of the same shape.
+
+        Step after step a share of 1 - d gives the moving average of decay d.
+        """
+        with torch.no_grad():
+            for mine, theirs in zip(self.model.parameters(), other.model.parameters(), strict=True):
+                mine.lerp_(theirs.to(mine), share)
+        self._history.clear()
+
     # -- files ------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:

@@ -133,6 +133,16 @@ def recognise(question: str) -> Task | None:
     return computed(family, int(found[1]), int(found[3]))
 
 
+def fact_of(question: str) -> str | None:
+    """What this world's book of facts says, known or never shown; ``None`` where it says nothing.
+
+    >>> fact_of("12+30?") is None
+    True
+    """
+    found = _by_question().get(question)
+    return None if found is None else found.truth
+
+
 def held_out(task: Task) -> bool:
     """Whether a task is of this world and kept for evaluation."""
     return task.source == "world" and split_of(task) in ("dev", "test")
