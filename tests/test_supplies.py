@@ -130,9 +130,7 @@ def test_bayes_follows_a_good_source_where_the_vote_is_split() -> None:
 
 
 def test_what_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"cannot read the corrections in .*check corrections.log"
-    ):
+    with pytest.raises(ConfigError, match="cannot read the corrections in"):
         small("corrections", log=str(tmp_path / "none.jsonl"))
     run = RunFolder(tmp_path / "run", {"x": 1})
     with pytest.raises(ModelFolderError, match="no model folder at /nowhere"):
