@@ -11,6 +11,7 @@ import pytest
 from contracts import make_group
 
 from demur.anchors import sandbox
+from demur.anchors.jail import MODULES
 from demur.anchors.sandbox import examples_of, passes, run
 from demur.anchors.tool import Tool
 from demur.errors import ConfigError
@@ -28,6 +29,12 @@ def test_a_program_is_run_on_examples() -> None:
     assert run("def f(x):\n    return 1 / x", ["f(1)", "f(0)", "f(2)"]) == ["1.0", None, None]
     assert run("def f(:", ["f(1)"]) == [None]
     assert run("x = 1", []) == []
+
+
+def test_a_program_may_import_what_computing_needs() -> None:
+    program = f"import {', '.join(MODULES)}\nfrom collections import Counter"
+    sums = ["statistics.mean([1, 2])", "Counter('aab')['a']", "re.sub('a', 'b', 'aa')"]
+    assert run(program, sums) == ["1.5", "2", "'bb'"]
 
 
 ESCAPES = {
