@@ -26,6 +26,7 @@ from demur.recipe import PolicyGradient, Recipe
 from demur.reply import render
 from demur.rewards import make_parts
 from demur.rewards.learnability import VARIANTS
+from demur.runlog import RunFolder, read_metrics
 from demur.schema import (
     Completion,
     Component,
@@ -41,6 +42,7 @@ from demur.schema import (
     Unparsed,
 )
 from demur.stages import Till, needs_private
+from demur.train import train
 from demur.votes import VoteMeter
 from demur.world import questions as q
 
@@ -294,6 +296,10 @@ def test_all_vote_and_some_are_learned_from() -> None:
     assert alone == [1.0, 0.0], "a tie of the two goes to the first; of the six there is none"
 
 
+def entropy(shares: list[float]) -> float:
+    return -sum(p * math.log(p) for p in shares)
+
+
 # -- votes and alarms -----------------------------------------------------------------------------
 
 
@@ -309,6 +315,18 @@ def test_the_figures_of_a_vote() -> None:
     assert stats["wrong_label_reward_accuracy"] == pytest.approx(1 - m - g)
     assert stats["reward_accuracy"] == pytest.approx((1 - m - g + 1) / 2)
     assert math.isnan(stats["flip_rate"]) and stats["learned"] == stats["corrupted"] == 0
+    assert stats["distinct_answers"] == (4 + 3) / 2
+    assert stats["entropy"] == pytest.approx(
+        (entropy([3 / 6, 1 / 6, 1 / 6, 1 / 6]) + entropy([3 / 6, 2 / 6, 1 / 6])) / 2
+    )
+    gaps = [0 - 1 / 6, 1 - 3 / 6]  # all of the vote's weight lies on the modal answer
+    assert stats["gap"] == pytest.approx(np.mean(gaps))
+    assert stats["gap_relative"] == pytest.approx((gaps[0] / (5 / 6) + gaps[1] / (3 / 6)) / 2)
+    half = 1.96 * np.std(gaps, ddof=1) / np.sqrt(2)
+    assert stats["gap_low"] == pytest.approx(np.mean(gaps) - half)
+    assert stats["gap_high"] == pytest.approx(np.mean(gaps) + half)
+    sure = [1 / 5 - 1 / 6, 0.0]  # all state the same, but one could not be read
+    assert stats["gap_confidence"] == pytest.approx(np.mean(sure))
     other = VoteMeter()
     other.restore(json.loads(json.dumps(meter.state())))
     turned = [make_group(["4.0", "4"], claim=None, id=i) for i in "ab"]
@@ -331,6 +349,9 @@ def test_the_figures_of_a_vote() -> None:
         ({"verdict": math.nan, "coverage": 0.9}, "no_verdicts"),
         ({"confidence_std": 0.01, "reward/brier": 0.7}, "confidence_collapse"),
         ({"confidence_auroc": 0.5, "reward/log": 0.7}, "confidence_blind"),
+        ({"distinct_answers": 1.05}, "diversity_collapse"),
+        ({"adopts_wrong": 0.97}, "conformity"),
+        ({"gap_high": 0.0}, "no_gap"),
     ],
 )
 def test_an_alarm_is_raised_once_and_counted(stats: dict[str, float], name: str) -> None:
@@ -343,6 +364,9 @@ def test_an_alarm_is_raised_once_and_counted(stats: dict[str, float], name: str)
         for _ in range(3):
             alarms(stats)
     assert len(caught) == 1
+    assert alarms.stop == "", "a run goes on unless it is told otherwise"
+    alarms.stop_on = ["flat_rewards", name]
+    assert alarms.stop == name
     assert alarms({"flat_groups": 0.2, "coverage": 1.0, "confidence_std": 0.2}) == {}
 
 
@@ -407,3 +431,21 @@ def test_a_stopped_run_of_seats_and_votes_is_the_run_that_was_not(
     group: dict[str, object] = {"group": 4, "train_on": 2} if "ttrl" in name else {"group": 4}
     recipe = small(name, **group)
     stopped_at(2, recipe, tiny_policy, tmp_path, seed=3)
+
+
+@pytest.mark.filterwarnings("ignore::demur.alarms.AlarmWarning")
+def test_a_run_ends_when_it_collapses_if_it_is_told_to(tmp_path: Path) -> None:
+    """An untrained model writes nothing that can be read, so there is never a vote."""
+    recipe = small("majority", steps=PATIENCE + 8, prompts=2, group=2)
+    recipe = recipe.model_copy(update={"stop_on": ["no_votes"]})
+    run = RunFolder(tmp_path / "run", {"x": 1})
+    at = train(recipe, tiny_policy(), run, seed=3)
+    assert (at.stopped, at.total) == ("no_votes", PATIENCE)
+    lines = list(read_metrics(tmp_path / "run/metrics.jsonl"))
+    assert len(lines) == PATIENCE and lines[-1]["alarm/no_votes"] == PATIENCE
+    last = run.latest_checkpoint()
+    assert last is not None and last.step == PATIENCE
+    again = train(recipe, tiny_policy(), RunFolder(tmp_path / "run", {"x": 1}, resume=True), seed=3)
+    assert (again.stopped, again.total) == ("no_votes", PATIENCE), "it has ended"
+    with pytest.raises(UnknownName, match="unknown alarm 'conformty'"):
+        load_recipe("majority", ['stop_on=["conformty"]'])

@@ -34,8 +34,10 @@ from demur.flags import (
     Resume,
     Seed,
     Sets,
+    StopOn,
     TaskFile,
     checked_device,
+    overrides,
     use_threads,
 )
 from demur.runlog import explain_os_error, system_error
@@ -94,6 +96,7 @@ def study(
     device: Device = "auto",
     seed: Seed = 0,
     set_: Sets = None,
+    stop_on: StopOn = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -117,7 +120,7 @@ def study(
         seeds=seeds or (1 if quick else 3),
         quick=quick,
         tasks=tasks or StudyConfig.tasks,
-        overrides=tuple(set_ or ()),
+        overrides=tuple(overrides(set_, stop_on)),
         first_seed=seed,
         workers=side_by_side,
         threads=max(1, cores // side_by_side),
@@ -155,6 +158,7 @@ def train(
     grader: Grader = None,
     seed: Seed = 0,
     set_: Sets = None,
+    stop_on: StopOn = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -180,7 +184,7 @@ def train(
         if isinstance(table, dict):
             file |= {"grader": grader} if grader else {}
             data = {**data, "tasks": {**table, "file": file}}
-    resolved = check_recipe(apply_overrides(data, set_ or ()), where)
+    resolved = check_recipe(apply_overrides(data, overrides(set_, stop_on)), where)
     if resolved.tasks.file is not None:  # a bad file shows before a folder is made
         task_pool(resolved.tasks, np.random.default_rng(0))
     use_threads()
@@ -198,6 +202,8 @@ def train(
         at = run_training(resolved, policy, run, seed=seed, watch=watch)
     last = run.latest_checkpoint()
     page = _report([out], None)
+    if at.stopped:
+        console.out.print(f"Ended early by the alarm {at.stopped}.", highlight=False)
     console.out.print(
         f"{at.total} steps in {at.seconds:.0f} s, anchor budget {at.budget}", highlight=False
     )

@@ -28,6 +28,16 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."),
 ]
+StopOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop-on",
+        metavar="ALARM",
+        help="End the run when this alarm has gone off: conformity, diversity_collapse, no_gap, "
+        "confidence_collapse, confidence_blind, flat_rewards, no_votes, no_verdicts or "
+        "no_proposals; repeatable.",
+    ),
+]
 TaskFile = Annotated[
     Path | None, typer.Option("--tasks", help="JSONL or Parquet file of questions and answers.")
 ]
@@ -52,3 +62,9 @@ def use_threads() -> None:
     from demur.policies.local import quiet_libraries
 
     quiet_libraries(None if "OMP_NUM_THREADS" in os.environ else os.cpu_count() or 1)
+
+
+def overrides(set_: list[str] | None, stop_on: list[str] | None) -> list[str]:
+    """What ``--set`` and ``--stop-on`` change of a recipe, as KEY=VALUE."""
+    named = ", ".join(f'"{name}"' for name in stop_on or ())
+    return [*(set_ or ()), *([f"stop_on=[{named}]"] if named else [])]

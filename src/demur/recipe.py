@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from demur.alarms import SENTENCES
 from demur.anchors import SUPPLIED, make_anchor
 from demur.engine.options import SAMPLE_TOKENS, UPDATE_TOKENS, Engine, Precision
 from demur.errors import ConfigError, UnknownName
@@ -270,7 +278,8 @@ class Recipe(Strict):
     """One experiment: tasks and stages. ``source`` names the paper, if there is one.
 
     A checkpoint is taken every ``checkpoint_every`` steps and at the end of each stage; every
-    ``probe_every`` steps the policy is measured on the dev split, where there is one.
+    ``probe_every`` steps the policy is measured on the dev split, where there is one. A run ends
+    early when an alarm of ``stop_on`` has gone off (see :mod:`demur.alarms`).
     """
 
     name: str
@@ -278,9 +287,18 @@ class Recipe(Strict):
     source: str = ""
     checkpoint_every: Count = 50
     probe_every: Count = 40
+    stop_on: list[str] = Field(default=[])
     tasks: Tasks = Field(default=Tasks())
     engine: EngineTable = Field(default=EngineTable())
     stages: list[Stage] = Field(min_length=1)
+
+    @field_validator("stop_on")
+    @classmethod
+    def _alarms(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in SENTENCES:
+                raise UnknownName("alarm", name, SENTENCES)
+        return names
 
     @property
     def assesses(self) -> bool:

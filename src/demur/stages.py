@@ -42,7 +42,8 @@ class Progress:
     """Where a run stands: its stage and next step, and what its anchors have used up so far.
 
     ``parts`` gives what the stage's anchor, game and meters have to remember, ``opponents`` are the
-    past versions that it plays against, ``past`` the one that judges.
+    past versions that it plays against, ``past`` the one that judges. ``stopped`` names the alarm
+    that ended the run.
     """
 
     stage: int = 0
@@ -51,6 +52,7 @@ class Progress:
     seconds: float = 0.0
     budget: int = 0
     parts: Callable[[], dict[str, Any]] = dict
+    stopped: str = ""
     opponents: list[Policy] = field(default_factory=list)
     past: LocalPolicy | None = None
 
@@ -201,12 +203,15 @@ class Till:
 class Memory:
     """What the parts of a stage remember, and its meters."""
 
-    def __init__(self, anchor: Anchor, game: Game, at: Progress) -> None:
+    def __init__(
+        self, anchor: Anchor, game: Game, at: Progress, stop_on: Sequence[str] = ()
+    ) -> None:
         self.anchor, self.game = anchor, game
         if isinstance(game, Opposed):
             at.opponents = at.opponents if at.step else []
             game.opponents = at.opponents
-        self.means, self.votes, self.alarms = RunningMeans(), VoteMeter(), Alarms()
+        self.means, self.votes = RunningMeans(), VoteMeter()
+        self.alarms = Alarms(stop_on=stop_on)
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""

@@ -13,7 +13,7 @@ that was never stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def train(
         at = Progress.load(saved.path, policy.engine)
         policy.load(saved.path)
     started -= at.seconds
-    for number in range(at.stage, len(recipe.stages)):
+    for number in range(at.stage, 0 if at.stopped else len(recipe.stages)):
         stage = recipe.stages[number]
         policy.optimise(
             stage.learning_rate,
@@ -94,7 +94,7 @@ def train(
         elif isinstance(stage, Offline):
             take = offline(stage, policy, source, at, rng, run)
         else:
-            take = reinforce(stage, policy, source, at, rng)
+            take = reinforce(stage, policy, source, at, rng, recipe.stop_on)
         for step in range(at.step, stage.steps):
             stats = take(step, np.random.default_rng([seed, 2, number, step]))
             at.step, at.total, at.seconds = step + 1, at.total + 1, time.perf_counter() - started
@@ -103,6 +103,9 @@ def train(
                 line |= {f"dev/{name}": value for name, value in probe(policy).items()}
             run.log(line)
             watch(line)
+            if at.stopped:
+                _checkpoint(run, policy, at)
+                return at
             if at.step < stage.steps and at.total % recipe.checkpoint_every == 0:
                 _checkpoint(run, policy, at)
         at.stage, at.step, at.parts, at.opponents = number + 1, 0, dict, []
@@ -125,13 +128,14 @@ def reinforce(
     source: Source,
     at: Progress,
     rng: np.random.Generator,
+    stop_on: Sequence[str] = (),
 ) -> Take:
     """Play, judge, pay, update."""
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     if stage.anchor == PastVersion.name and at.past is None:
         at.past = policy.snapshot()
     anchor = anchor_for(stage, policy, source, rng, at.past)
-    memory = Memory(anchor, game, at)
+    memory = Memory(anchor, game, at, stop_on)
     if at.step:
         memory.restore(at.parts())
     at.parts = memory.state
@@ -175,7 +179,7 @@ def reinforce(
             at.past.follow(policy, 1.0 - anchor.average)
         stats |= batch_stats(groups, verdicts, rewards) | memory.votes(groups, verdicts)
         stats |= memory.alarms(stats)
-        at.budget = before + anchor.budget
+        at.budget, at.stopped = before + anchor.budget, memory.alarms.stop
         return stats | {"anchor_budget": at.budget}
 
     return take
