@@ -1,0 +1,187 @@
+"""Commands that look: at a model, at folders of figures, at recipes, at the engine's speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demur.flags import (
+    AnswerColumn,
+    Device,
+    Grader,
+    Out,
+    QuestionColumn,
+    Quiet,
+    Resume,
+    Seed,
+    TaskFile,
+    checked_device,
+    use_threads,
+)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Hugging Face folder, or seed, the built-in model.")],
+    out: Out,
+    device: Device = "auto",
+    tasks: TaskFile = None,
+    question: QuestionColumn = "question",
+    answer: AnswerColumn = "answer",
+    grader: Grader = None,
+    n: Annotated[
+        int, typer.Option("--n", help="Tasks (of each family of the world).", min=1)
+    ] = 250,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest reply.", min=1)] = 32,
+    seed: Seed = 0,
+    objector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objector",
+            metavar="MODEL",
+            help="A model folder, or seed, that argues on the same tasks; repeatable.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another setting, as in [cyan]--set k=16[/cyan] (claim-free samples a task), "
+            "user_claims, peer_claims or disclosed; repeatable.",
+        ),
+    ] = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure when a model disagrees, and how sure it is, beside the scripted baselines.
+
+    [dim]demur evaluate runs/demur/checkpoints/step-270 --out eval[/dim]
+    [dim]demur evaluate ./my-model --tasks test.jsonl --max-tokens 400 --out eval[/dim]
+    [dim]demur evaluate runs/demur/checkpoints/step-270 --objector seed --out eval[/dim]
+    """
+    from demur import console
+    from demur.policies.folder import model_folder
+    from demur.report import write_report
+    from demur.suites import EvaluateConfig, run_evaluation
+
+    config = EvaluateConfig(
+        model=model,
+        tasks=None if tasks is None else str(tasks),
+        question=question,
+        answer=answer,
+        grader=grader,
+        n=n,
+        max_tokens=max_tokens,
+        seed=seed,
+        objectors=tuple(str(model_folder(path)) for path in objector or ()),
+    ).override(set_ or ())
+    use_threads()
+    with console.spinner("loading", quiet=quiet) as say:
+        result = run_evaluation(
+            config, model_folder(model), out, say, device=checked_device(device), resume=resume
+        )
+    page = write_report([out])
+    console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
+    for sentence in result["verdict"]["sentences"]:
+        console.out.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Study, run or evaluation folders.")],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file or folder to write.")] = None,
+) -> None:
+    """Make one self-contained HTML page of run folders; several are compared.
+
+    [dim]demur report study[/dim]
+    [dim]demur report runs/before runs/after --out compare.html[/dim]
+    """
+    from demur.report import write_report
+
+    typer.echo(f"Report: {write_report(folders, out)}")
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this recipe in full.")] = None,
+) -> None:
+    """List the recipes that come with demur, or show one with every default filled in.
+
+    [dim]demur recipes[/dim]
+    [dim]demur recipes demur > mine.toml[/dim]
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    from demur import console
+    from demur.config import load_recipe, recipe_names, to_toml
+
+    if name is not None:
+        typer.echo(to_toml(load_recipe(name)), nl=False)
+        return
+    table = Table("recipe", "what it does", "source")
+    for each in recipe_names():
+        recipe = load_recipe(each)
+        table.add_row(each, escape(recipe.description), escape(recipe.source))
+    console.out.print(table)
+
+
+def bench(
+    out: Out,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            help="sampling, update, step, share, growth or memory; repeatable. Default: all.",
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size",
+            help="1M, 3M, 9M, 30M, 100M or 500M; repeatable. Default: 1M and 9M; on a GPU 100M "
+            "and 500M.",
+        ),
+    ] = None,
+    device: Device = "auto",
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Timed runs a side, of which the median counts.", min=1)
+    ] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The first case of each measure and size only.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    r"""Measure the engine beside what people use, on random weights: about half an hour on 2 cores.
+
+    Both sides run in turn on the same weights, prompts and lengths. A ratio above 1 says that demur
+    is better; for share it is the part of the machine's speed that an update uses, for growth the
+    exponent of time. Memory takes a fresh process a side. Let nothing else run meanwhile. Whole
+    steps run beside TRL: [dim]pip install 'demur\[bench]'[/dim].
+
+    [dim]demur bench --out bench[/dim]
+    [dim]demur bench --measure update --size 9M --out bench-update[/dim]
+    """
+    from demur import console
+    from demur.bench import run_bench, write_bench
+
+    use_threads()
+    with console.bar(quiet=quiet) as progress:
+        task = progress.add_task("bench", total=None, note="")
+
+        def watch(done: int, total: int, note: str) -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        found = run_bench(
+            measure,
+            size,
+            repeats=repeats,
+            quick=quick,
+            device=checked_device(device),
+            watch=watch,
+            keep=lambda so_far: write_bench(out, so_far),
+        )
+    console.out.print(console.bench_table(found["rows"]))
+    console.out.print(f"Figures: {out / 'bench.json'}", highlight=False, markup=False)
+    console.out.print(f"Plots:   {out / 'bench.html'}", highlight=False, markup=False)

@@ -1,0 +1,205 @@
+"""Commands that train: a study of several arms, one run, the seed model."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demur.flags import (
+    AnswerColumn,
+    Device,
+    Grader,
+    Model,
+    Out,
+    QuestionColumn,
+    Quiet,
+    Resume,
+    Seed,
+    Sets,
+    StopOn,
+    TaskFile,
+    checked_device,
+    overrides,
+    use_threads,
+)
+
+
+def study(
+    out: Out = Path("study"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seed model, majority and demur, one seed, minutes.")
+    ] = False,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            "--arms",
+            help="Comma-separated recipes (see demur recipes); default: the eight of the study.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Seeds an arm (default 3; quick: 1).", min=1)
+    ] = None,
+    tasks: Annotated[
+        int | None, typer.Option("--tasks", help="Evaluated tasks a family.", min=4)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Runs side by side (default: one a core; quick: 1).", min=1),
+    ] = None,
+    model: Model = "seed",
+    device: Device = "auto",
+    seed: Seed = 0,
+    set_: Sets = None,
+    stop_on: StopOn = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train several arms from one model, measure them alike, and give a verdict.
+
+    [dim]demur study --quick --out demo[/dim]
+    [dim]demur study --arms majority,demur --seeds 3 --out study[/dim]
+    """
+    from demur import console
+    from demur.policies.folder import model_folder
+    from demur.report import write_markdown, write_report
+    from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
+
+    named = tuple(dict.fromkeys(a.strip() for a in (arms or "").split(",") if a.strip()))
+    chosen = named or (QUICK_ARMS if quick else ARMS)
+    runs = len(chosen) * (seeds or (1 if quick else 3))
+    cores = os.cpu_count() or 1
+    side_by_side = min(workers or (1 if quick else cores), runs)
+    config = StudyConfig(
+        arms=chosen,
+        seeds=seeds or (1 if quick else 3),
+        quick=quick,
+        tasks=tasks or StudyConfig.tasks,
+        overrides=tuple(overrides(set_, stop_on)),
+        first_seed=seed,
+        workers=side_by_side,
+        threads=max(1, cores // side_by_side),
+        device=checked_device(device),
+    )
+    for arm in config.arms:
+        recipe_for(arm, config)  # every mistake shows before any work
+    folder = model_folder(model)
+    use_threads()
+    started = time.perf_counter()
+    with console.StudyDisplay(runs, quiet=quiet) as display:
+        result = run_study(config, folder, out, display, resume=resume)
+        display.phase("writing the report")
+        page = write_report([out])
+        write_markdown(out)
+    console.out.print(console.results_table(result["arms"], result["baselines"], "Results"))
+    console.out.print(console.verdict_table(result["verdict"]["criteria"]))
+    for sentence in result["verdict"]["sentences"]:
+        console.out.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    console.out.print(f"{time.perf_counter() - started:.0f} s in this sitting", highlight=False)
+    console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name (see demur recipes) or .toml file.")
+    ],
+    out: Out,
+    model: Model = "seed",
+    device: Device = "auto",
+    tasks: TaskFile = None,
+    question: QuestionColumn = "question",
+    answer: AnswerColumn = "answer",
+    grader: Grader = None,
+    seed: Seed = 0,
+    set_: Sets = None,
+    stop_on: StopOn = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train one model with one recipe; the last checkpoint is a Hugging Face folder.
+
+    [dim]demur train demur --out runs/demur[/dim]
+    [dim]demur train majority --model ./my-model --tasks train.jsonl --out runs/mine[/dim]
+    """
+    import numpy as np
+
+    from demur import console
+    from demur.config import apply_overrides, check_recipe, read_recipe
+    from demur.policies.folder import model_folder
+    from demur.policies.local import LocalPolicy
+    from demur.pool import task_pool
+    from demur.report import write_report
+    from demur.runlog import RunFolder
+    from demur.train import train as run_training
+
+    data, where = read_recipe(recipe)
+    if tasks is not None:
+        file = {"path": str(tasks), "question": question, "answer": answer}
+        table = data.get("tasks", {})
+        if isinstance(table, dict):
+            file |= {"grader": grader} if grader else {}
+            data = {**data, "tasks": {**table, "file": file}}
+    resolved = check_recipe(apply_overrides(data, overrides(set_, stop_on)), where)
+    if resolved.tasks.file is not None:  # a bad file shows before a folder is made
+        task_pool(resolved.tasks, np.random.default_rng(0))
+    use_threads()
+    engine = resolved.engine.on(checked_device(device))
+    policy = LocalPolicy.from_folder(model_folder(model), engine=engine)
+    settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
+    run = RunFolder(out, settings, resume=resume)
+    steps = sum(stage.steps for stage in resolved.stages)
+    with console.bar(quiet=quiet) as progress:
+        task = progress.add_task(resolved.name, total=steps, note="private samples first")
+
+        def watch(line: dict[str, object]) -> None:
+            progress.update(task, completed=float(str(line["step"])), note=console.step_note(line))
+
+        at = run_training(resolved, policy, run, seed=seed, watch=watch)
+    last = run.latest_checkpoint()
+    page = write_report([out])
+    if at.stopped:
+        console.out.print(f"Ended early by the alarm {at.stopped}.", highlight=False)
+    console.out.print(
+        f"{at.total} steps in {at.seconds:.0f} s, anchor budget {at.budget}", highlight=False
+    )
+    if last is not None:
+        console.out.print(f"Model:  {last.path}", highlight=False, markup=False, soft_wrap=True)
+    console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def pretrain(
+    out: Out,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Optimiser steps; default: the recipe's.", min=1)
+    ] = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the seed model from the embedded world's text: about 40 minutes on 2 cores.
+
+    [dim]demur pretrain --out my-seed[/dim]
+    [dim]demur pretrain --out my-seed --resume[/dim]
+    """
+    from demur import console
+    from demur.card import write_card
+    from demur.world.seed import make_seed
+
+    use_threads()
+    with console.bar(quiet=quiet) as progress:
+        task = progress.add_task("pretrain", total=None, note="")
+
+        def watch(line: dict[str, float]) -> None:
+            progress.update(
+                task, total=line["of"], completed=line["step"], note=f"loss {line['loss']:.3f}"
+            )
+
+        make_seed(out, steps=steps, seed=seed, resume=resume, watch=watch)
+    with console.spinner("measuring the model for its card", quiet=quiet):
+        card = write_card(out)
+    for key, value in card.items():
+        console.out.print(f"{key:34} {value:.3f}", highlight=False)
+    console.out.print(f"Model:  {out}", highlight=False, markup=False, soft_wrap=True)
