@@ -3,6 +3,7 @@
     calibration   does the stated confidence tell right replies from wrong ones?
     dissent       does it keep what is right and take what is better?
     belief        what would Bayes' rule have replied?
+    candour       does what it says follow what it believes?
     diversity     how varied are repeated answers, and what does voting get out of them?
     interval      95% intervals clustered by task, and several seeds as one
     summary       all of it for a transcript: the figures that every command reports
