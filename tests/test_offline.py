@@ -335,6 +335,8 @@ def test_nothing_to_keep_is_said_before_any_step(tmp_path: Path) -> None:
     ("table", "said"),
     [
         ({"keep": "pairs", "group": 1}, "group must be 2 or more"),
+        ({"keep": "pairs", "game": "solo"}, "nobody claims anything here"),
+        ({"keep": "pairs", "balance": "resist", "alone_share": 1.0}, "nobody claims anything"),
         ({"keep": "left"}, "keep"),
         ({"anchor": "oracle"}, "unknown anchor 'oracle'"),
         ({"game": "propose"}, "game"),

@@ -242,6 +242,12 @@ class Offline(Strict):
     def _known(self) -> Offline:
         if self.group < 2 and self.keep != "right":
             raise ConfigError(f"keep = {self.keep!r} compares replies: group must be 2 or more")
+        claimless = self.game == "solo" or self.alone_share == 1.0
+        if self.keep == "pairs" and self.balance != "none" and claimless:
+            raise ConfigError(
+                f"balance = {self.balance!r} keeps pairs that answer a claim, and nobody claims "
+                'anything here: set game = "objection", or balance = "none"'
+            )
         _try_anchor(self.anchor, self.anchor_options)
         return self
 
