@@ -53,10 +53,12 @@ class AlarmWarning(UserWarning):
 
 
 class Alarms:
-    """Counts for how many steps in a row each condition has held."""
+    """Counts for how many steps in a row each condition has held; ``name`` is the run's."""
 
-    def __init__(self, patience: int = PATIENCE, stop_on: Collection[str] = ()) -> None:
-        self.patience, self.stop_on = patience, stop_on
+    def __init__(
+        self, name: str = "", patience: int = PATIENCE, stop_on: Collection[str] = ()
+    ) -> None:
+        self.name, self.patience, self.stop_on = name, patience, stop_on
         self.counts: dict[str, int] = dict.fromkeys(SENTENCES, 0)
 
     def __call__(self, stats: Mapping[str, float]) -> Stats:
@@ -83,6 +85,7 @@ class Alarms:
                 said = SENTENCES[name].format(
                     n=self.patience, blind=BLIND, alike=ALIKE, conformist=CONFORMIST
                 )
+                said = f"{self.name}: {said}" if self.name else said
                 warnings.warn(said, AlarmWarning, stacklevel=2)
         return {f"alarm/{name}": float(n) for name, n in self.counts.items() if n}
 

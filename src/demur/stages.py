@@ -203,15 +203,12 @@ class Till:
 class Memory:
     """What the parts of a stage remember, and its meters."""
 
-    def __init__(
-        self, anchor: Anchor, game: Game, at: Progress, stop_on: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, anchor: Anchor, game: Game, at: Progress, alarms: Alarms) -> None:
         self.anchor, self.game = anchor, game
         if isinstance(game, Opposed):
             at.opponents = at.opponents if at.step else []
             game.opponents = at.opponents
-        self.means, self.votes = RunningMeans(), VoteMeter()
-        self.alarms = Alarms(stop_on=stop_on)
+        self.means, self.votes, self.alarms = RunningMeans(), VoteMeter(), alarms
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""

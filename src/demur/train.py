@@ -13,12 +13,13 @@ that was never stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from demur.alarms import Alarms
 from demur.anchors import judge_round
 from demur.anchors.past_version import PastVersion
 from demur.games import Opposed, SelfAsking, make_game
@@ -94,7 +95,8 @@ def train(
         elif isinstance(stage, Offline):
             take = offline(stage, policy, source, at, rng, run)
         else:
-            take = reinforce(stage, policy, source, at, rng, recipe.stop_on)
+            alarms = Alarms(recipe.name, stop_on=recipe.stop_on)
+            take = reinforce(stage, policy, source, at, rng, alarms)
         for step in range(at.step, stage.steps):
             stats = take(step, np.random.default_rng([seed, 2, number, step]))
             at.step, at.total, at.seconds = step + 1, at.total + 1, time.perf_counter() - started
@@ -128,14 +130,14 @@ def reinforce(
     source: Source,
     at: Progress,
     rng: np.random.Generator,
-    stop_on: Sequence[str] = (),
+    alarms: Alarms,
 ) -> Take:
     """Play, judge, pay, update."""
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     if stage.anchor == PastVersion.name and at.past is None:
         at.past = policy.snapshot()
     anchor = anchor_for(stage, policy, source, rng, at.past)
-    memory = Memory(anchor, game, at, stop_on)
+    memory = Memory(anchor, game, at, alarms)
     if at.step:
         memory.restore(at.parts())
     at.parts = memory.state
