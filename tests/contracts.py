@@ -104,7 +104,7 @@ def new_anchor(name: str, **options: object) -> Anchor:
         own=sureness,
         weigh=lambda task, claim, rate: Beliefs("4", 0.75, 0.2 if claim else 0.0, 0.01),
         past=lambda tasks, n: [["4"] * (n - 1) + [None] for _ in tasks],
-        load=lambda model: Arbiter(),
+        load=lambda model, endpoint: Arbiter(),
         alone=lambda policy, tasks, n: [["4"] * n for _ in tasks],
         lookup=lambda question: "4",
         perturb=lambda task, drawn: "5",

@@ -273,7 +273,7 @@ def test_a_judge_is_shown_answers_or_answers_itself() -> None:
 
     loaded = []
 
-    def load(model: str) -> Noting:
+    def load(model: str, endpoint: str) -> Noting:
         loaded.append(model)
         return Noting()
 

@@ -5,6 +5,7 @@
     │   └── UnknownName    (also KeyError)      no such part, recipe or key; the near match
     ├── TaskFileError      (also ValueError)    a task file cannot be used; says the line
     ├── ModelFolderError   (also OSError)       a model folder is missing, incomplete or unsafe
+    ├── EndpointError      (also OSError)       a server refuses, or cannot be reached
     ├── RunFolderError     (also OSError)       a run folder cannot be made, resumed or written
     └── TrainingError      (also RuntimeError)  training cannot go on (NaN loss, no optimiser)
         └── EngineError                         the engine cannot do it: too long, too large
@@ -51,6 +52,10 @@ class TaskFileError(DemurError, ValueError):
 
 class ModelFolderError(DemurError, OSError):
     """A model folder is missing, incomplete or unsafe."""
+
+
+class EndpointError(DemurError, OSError):
+    """A server cannot be reached, refuses the key, or has no such model."""
 
 
 class RunFolderError(DemurError, OSError):

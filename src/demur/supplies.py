@@ -7,6 +7,7 @@ made here as a plain function over them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from demur.anchors import Anchor, make_anchor
 from demur.anchors.bayes import Beliefs
 from demur.anchors.judge import Judge
 from demur.anchors.past_version import Answers, PastVersion
+from demur.engine.options import Engine
 from demur.games.private import deliberate
 from demur.learners.confidence import own_confidence
 from demur.measure.belief import third_answer
 from demur.measure.listener import GUESS_RATE, Situation, weigh
+from demur.policies.endpoint import EndpointPolicy
 from demur.policies.folder import model_folder
 from demur.policies.local import LocalPolicy
-from demur.recipe import Offline, PolicyGradient, Recipe
+from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.schema import Claim, Policy, Sampling, Task
 from demur.tasks.grader import same
 from demur.tasks.source import Source, perturb
@@ -48,17 +51,26 @@ def anchor_for(
         own=own_confidence(policy.pieces),
         weigh=lambda task, claim, rate: beliefs(source, task, claim, rate),
         past=alone.of(voice),
-        load=lambda model: LocalPolicy.from_folder(model_folder(model), model, policy.engine),
+        load=partial(other_policy, engine=policy.engine),
         alone=alone,
         lookup=fact_of,
         perturb=lambda task, drawn: perturb(task, np.random.default_rng(drawn)),
     )
 
 
+def other_policy(model: str, endpoint: str, engine: Engine) -> Policy:
+    """A model folder, or a model behind a server."""
+    if endpoint:
+        return EndpointPolicy(endpoint, model)
+    return LocalPolicy.from_folder(model_folder(model), model, engine)
+
+
 def check_judges(recipe: Recipe) -> None:
     """Refuse a judge that is not there before any work; raises ``ModelFolderError``."""
     for stage in recipe.stages:
-        if isinstance(stage, PolicyGradient | Offline) and stage.anchor == Judge.name:
+        if isinstance(stage, Distil) or stage.anchor != Judge.name:
+            continue
+        if not stage.anchor_options.get("endpoint"):
             model_folder(str(stage.anchor_options.get("model", "seed")))
 
 

@@ -18,7 +18,8 @@ from demur.reply import parse
 from demur.schema import Dialogue, Group, Message, Policy, Reply, Sampling, Task, Verdict
 
 WAYS = ("verify", "answer")
-Load = Callable[[str], Policy]
+Load = Callable[[str, str], Policy]
+"""Another policy: a model's name or folder, and the address of its server, if it has one."""
 Alone = Callable[[Policy, Sequence[Task], int], list[list[str | None]]]
 """What a policy answers each of some tasks alone, so many times each; ``None`` where unreadable."""
 
@@ -46,7 +47,7 @@ def probability(reply: Reply) -> float | None:
 
 
 class Judge:
-    """P(right) by another policy: ``model`` is a folder, or whatever else the run can load.
+    """P(right) by another policy: ``model`` is a folder or, at an ``endpoint``, a model's name.
 
     With ``ask = "verify"`` the mean probability of the ``samples`` verdicts that could be read;
     where none could, no verdict. With "answer" the share of its ``samples`` own replies that give
@@ -62,6 +63,7 @@ class Judge:
         load: Load,
         alone: Alone,
         model: str = "seed",
+        endpoint: str = "",
         ask: str = "verify",
         samples: int = 4,
         max_tokens: int = 256,
@@ -72,7 +74,8 @@ class Judge:
         for option, value in (("samples", samples), ("max_tokens", max_tokens)):
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"judge.{option} must be 1 or more, not {value!r}")
-        self._load, self._alone, self._model = load, alone, model
+        self._load, self._alone = load, alone
+        self._model, self._endpoint = model, endpoint
         self._verify, self._samples = ask == "verify", samples
         self._sampling = Sampling(1.0, max_tokens, seed)
         self._policy: Policy | None = None
@@ -122,7 +125,7 @@ class Judge:
     @property
     def _voice(self) -> Policy:
         if self._policy is None:
-            self._policy = self._load(self._model)
+            self._policy = self._load(self._model, self._endpoint)
         return self._policy
 
     def state(self) -> dict[str, object]:
