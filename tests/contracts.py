@@ -108,6 +108,7 @@ def new_anchor(name: str, **options: object) -> Anchor:
         alone=lambda policy, tasks, n: [["4"] * n for _ in tasks],
         lookup=lambda question: "4",
         perturb=lambda task, drawn: "5",
+        sold=lambda task, words: ("yes", "no") if words == "4" else None,
     )
 
 

@@ -26,7 +26,7 @@ from demur.games import SEATS, make_game
 from demur.rewards import check_weights, make_parts
 from demur.schema import Speaker
 from demur.tasks.grader import get_grader
-from demur.tasks.source import RELIABILITIES
+from demur.tasks.source import MARKET, RELIABILITIES
 from demur.world.questions import FAMILIES, PLAY_FAMILIES
 
 Scalar = bool | int | float | str
@@ -84,8 +84,8 @@ class Tasks(Strict):
     @model_validator(mode="after")
     def _known(self) -> Tasks:
         for family in self.families:
-            if family not in FAMILIES:
-                raise UnknownName("family", family, FAMILIES)
+            if family not in (*FAMILIES, MARKET):
+                raise UnknownName("family", family, (*FAMILIES, MARKET))
         return self
 
 

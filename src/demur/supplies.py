@@ -27,6 +27,7 @@ from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.schema import Claim, Policy, Sampling, Task
 from demur.tasks.grader import same
 from demur.tasks.source import Source, perturb
+from demur.world.market import sold
 from demur.world.questions import fact_of
 
 ALONE_TOKENS = 32
@@ -54,6 +55,7 @@ def anchor_for(
         load=partial(other_policy, engine=policy.engine),
         alone=alone,
         lookup=fact_of,
+        sold=sold,
         perturb=lambda task, drawn: perturb(task, np.random.default_rng(drawn)),
     )
 

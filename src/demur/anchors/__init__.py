@@ -13,6 +13,7 @@ from demur import registry
 from demur.anchors.approval import Approval
 from demur.anchors.base import Anchor, answers_of
 from demur.anchors.bayes import Bayes
+from demur.anchors.buyer import Buyer
 from demur.anchors.corrections import Corrections
 from demur.anchors.judge import Judge
 from demur.anchors.majority import Majority
@@ -48,6 +49,7 @@ ANCHORS: dict[str, Callable[..., Anchor]] = {
     "corrections": Corrections,
     "tool": Tool,
     "bayes": Bayes,
+    "buyer": Buyer,
 }
 """Every anchor's constructor by name."""
 
@@ -61,6 +63,7 @@ SUPPLIED: dict[str, str] = {
     "alone": "what a policy answers alone",
     "lookup": "a table of known answers",
     "perturb": "a slip in a task's answer",
+    "sold": "the form of what was said of an offer, and what is true of it",
 }
 """What a run supplies to the anchors that take it; every other parameter is an option."""
 

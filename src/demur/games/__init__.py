@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from demur import registry
-from demur.games import objection, post_completion, solo
+from demur.games import objection, post_completion, sell, solo
 from demur.games.argue import Argue
 from demur.games.propose import Propose
 from demur.games.rounds import RESPONDER, Draw
@@ -66,6 +66,7 @@ class Opposed(Protocol):
 GAMES: dict[str, Callable[..., Game]] = {
     "solo": lambda: solo.play,
     "objection": lambda: objection.play,
+    "sell": lambda: sell.play,
     "propose": Propose,
     "argue": Argue,
     "post_completion": lambda: post_completion.play,

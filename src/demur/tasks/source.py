@@ -18,9 +18,10 @@ import numpy as np
 from demur.games.private import Private
 from demur.reply import render
 from demur.schema import Claim, Task
-from demur.world import questions, text
+from demur.world import market, questions, text
 
 WrongClaims = Literal["perturb", "own", "mixed"]
+MARKET = "market"
 RELIABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -37,11 +38,15 @@ class ClaimSettings:
 def world_tasks(
     families: Sequence[str], split: questions.Split, per_family: int, rng: np.random.Generator
 ) -> list[Task]:
-    """Distinct tasks of a split, up to ``per_family`` of each family."""
+    """Distinct tasks of a split, up to ``per_family`` of each family; "market" gives offers."""
     return [
         task
         for family in families
-        for task in questions.draw_distinct(family, split, per_family, rng)
+        for task in (
+            market.draw_distinct(split, per_family, rng)
+            if family == MARKET
+            else questions.draw_distinct(family, split, per_family, rng)
+        )
     ]
 
 
@@ -128,8 +133,8 @@ class Source:
     ) -> list[tuple[Task, Claim | None]]:
         """``count`` draws; about a share ``alone`` of them without a claim.
 
-        A task is asked alone where nobody can make the claim: its truth is unknown, or the model
-        itself should make it and has no readable answer.
+        A task is asked alone where nobody can make the claim: its truth is unknown, the model
+        itself should make it and has no readable answer, or it is an offer.
         """
         families = list(self._families.values())
         draws: list[tuple[Task, Claim | None]] = []
@@ -137,7 +142,7 @@ class Source:
             pool = families[i % len(families)]
             task = pool[int(rng.integers(len(pool)))]
             claim = None
-            if rng.random() >= alone:
+            if rng.random() >= alone and task.family != MARKET:
                 speaker = str(rng.choice(self.settings.speakers))
                 state = self.private.get(task.id)
                 own = None if state is None else state.modal

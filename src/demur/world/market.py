@@ -16,6 +16,7 @@ from typing import Literal, cast
 
 import numpy as np
 
+from demur.games import phrases
 from demur.reply import render
 from demur.schema import Dialogue, Message, Task
 from demur.world import questions as q
@@ -64,9 +65,14 @@ def draw_offer(split: q.Split, rng: np.random.Generator) -> Offer:
 
 
 def task_of(offer: Offer) -> Task:
-    """The offer as a task: the buyer's question with the seller's facts, and the status."""
+    """The offer as a task: the buyer's question with the seller's facts, and the plain truth."""
     question = f"{offer.item}: {offer.facts}. {offer.asked}?"
-    return Task(f"market/{question}", question, offer.truth, "market")
+    plain: dict[Status, str] = {
+        "yes": f"It is {offer.asked}.",
+        "no": f"It is not {offer.asked}.",
+        "?": "Not known.",
+    }
+    return Task(f"market/{question}", question, plain[offer.truth], "market")
 
 
 def utterance(form: Form, offer: Offer, rng: np.random.Generator) -> str:
@@ -121,7 +127,23 @@ def read_offer(question: str) -> Offer | None:
 
 def sell(offer: Offer) -> Dialogue:
     """What the seller is asked."""
-    return (Message("user", f"Sell {task_of(offer).question}"),)
+    return phrases.sell(task_of(offer))
+
+
+def sold(task: Task, words: str) -> tuple[Form, Status] | None:
+    """The form of what was said of an offer, and what the seller knew; ``None`` for no form."""
+    offer = read_offer(task.question)
+    form = None if offer is None else form_of(words, offer)
+    return None if offer is None or form is None else (form, offer.truth)
+
+
+def draw_distinct(split: q.Split, count: int, rng: np.random.Generator) -> list[Task]:
+    """As many different offers of a split, as tasks."""
+    found: dict[str, Task] = {}
+    while len(found) < count:
+        task = task_of(draw_offer(split, rng))
+        found.setdefault(task.id, task)
+    return list(found.values())
 
 
 def believe(offer: Offer) -> Dialogue:
