@@ -12,6 +12,7 @@ from tiny import stopped_at, tiny_policy
 from demur.anchors import judge_round
 from demur.anchors.bayes import Bayes
 from demur.anchors.tool import calculator
+from demur.cli import app
 from demur.config import check_recipe, load_recipe
 from demur.errors import ConfigError, ModelFolderError
 from demur.games.private import deliberate
@@ -136,3 +137,13 @@ def test_what_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="no model folder at /nowhere"):
         train(small("judge", model="/nowhere"), tiny_policy(), run)
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", [["train", "anchored_judge"], ["study", "--arms", "anchored_judge"]]
+)
+def test_a_judge_that_is_not_there_leaves_no_folder(tmp_path: Path, verb: list[str]) -> None:
+    out, lost = tmp_path / "run", "stages.0.anchor_options.model=/nowhere"
+    with pytest.raises(ModelFolderError, match="no model folder at /nowhere"):
+        app([*verb, "--out", str(out), "--set", lost], standalone_mode=False)
+    assert not out.exists()

@@ -67,6 +67,7 @@ def study(
     from demur.policies.folder import model_folder
     from demur.report import write_markdown, write_report
     from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
+    from demur.supplies import check_judges
 
     named = tuple(dict.fromkeys(a.strip() for a in (arms or "").split(",") if a.strip()))
     chosen = named or (QUICK_ARMS if quick else ARMS)
@@ -85,7 +86,7 @@ def study(
         device=checked_device(device),
     )
     for arm in config.arms:
-        recipe_for(arm, config)  # every mistake shows before any work
+        check_judges(recipe_for(arm, config))  # every mistake shows before any work
     folder = model_folder(model)
     use_threads()
     started = time.perf_counter()
@@ -133,6 +134,7 @@ def train(
     from demur.pool import task_pool
     from demur.report import write_report
     from demur.runlog import RunFolder
+    from demur.supplies import check_judges
     from demur.train import train as run_training
 
     data, where = read_recipe(recipe)
@@ -145,6 +147,7 @@ def train(
     resolved = check_recipe(apply_overrides(data, overrides(set_, stop_on)), where)
     if resolved.tasks.file is not None:  # a bad file shows before a folder is made
         task_pool(resolved.tasks, np.random.default_rng(0))
+    check_judges(resolved)
     use_threads()
     engine = resolved.engine.on(checked_device(device))
     policy = LocalPolicy.from_folder(model_folder(model), engine=engine)
