@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.connection.close()
         elif fault == "slow":
-            time.sleep(1.5)
+            time.sleep(4.0)
         elif fault == "text":
             self.send(200, b"<html>hello</html>", "text/html")
         elif fault == "broken":
@@ -123,7 +123,7 @@ def test_it_answers_in_order_and_several_at_a_time(
 @pytest.mark.parametrize("faults", [["429", "500", "503"], ["cut", "cut"], ["slow", "429"]])
 def test_what_may_pass_is_asked_again(server: Server, faults: list[str]) -> None:
     server.faults = list(faults)
-    policy = EndpointPolicy(server.url, "small", concurrency=1, timeout=0.5)
+    policy = EndpointPolicy(server.url, "small", concurrency=1, timeout=2.0)
     [[said]] = policy.reply(DIALOGUES[:1], 1, SAMPLING)
     assert said.text == render("0", 0.9)
     assert len(server.requests) == len(faults) + 1
@@ -146,7 +146,7 @@ def test_what_may_pass_is_asked_again(server: Server, faults: list[str]) -> None
 )
 def test_what_will_not_pass_is_one_sentence(server: Server, fault: str, said: str) -> None:
     server.faults = [fault] * 4
-    policy = EndpointPolicy(server.url, "small", timeout=0.3, retries=1)
+    policy = EndpointPolicy(server.url, "small", timeout=0.3 if fault == "slow" else 20, retries=1)
     with pytest.raises(EndpointError, match=said) as caught:
         policy.reply(DIALOGUES[:1], 1, SAMPLING)
     assert "hush" not in str(caught.value) and caught.value.__cause__ is None
