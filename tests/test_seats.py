@@ -264,7 +264,9 @@ def test_each_seat_is_paid_and_updated_by_its_own_rules() -> None:
     assert "proposer" not in seats(3)
     stats = batch_stats(groups, verdicts, rewards)
     assert stats["proposer/valid"] == 0.75 and stats["proposer/verdict"] == 0.75
-    assert stats["verdict"] == 0.75 and stats["coverage"] == 1.0, "the responder's alone"
+    assert stats["verdict"] == 0.75 and stats["judged"] == 1.0 and stats["coverage"] == 1.0, (
+        "the responder's alone"
+    )
 
 
 def test_a_proposer_is_credited_against_its_past() -> None:

@@ -19,8 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demur import study
 from demur.console import StudyDisplay
-from demur.errors import RunFolderError, UnknownName
+from demur.errors import ConfigError, RunFolderError, UnknownName
 from demur.measure import METRICS
+from demur.recipe import PolicyGradient
 from demur.runlog import read_metrics
 from demur.study import ARMS, QUICK_ARMS, StudyConfig, recipe_for, run_study
 
@@ -228,3 +229,18 @@ def test_recipes_of_a_study() -> None:
     assert recipe_for("demur", StudyConfig(overrides=("learner.steps=7",))).stages[-1].steps == 7
     with pytest.raises(UnknownName, match="did you mean 'majority'"):
         recipe_for("majorty", StudyConfig())
+
+
+def test_an_arm_with_settings_of_its_own() -> None:
+    arm = "anchored_noisy@anchor.reliability=0.6@learner.steps=9"
+    recipe = recipe_for(arm, StudyConfig(overrides=("learner.steps=7", "tasks.pool=50")))
+    stage = recipe.stages[-1]
+    assert isinstance(stage, PolicyGradient)
+    assert recipe.name == arm and stage.anchor_options == {"reliability": 0.6}
+    assert stage.steps == 9 and recipe.tasks.pool == 50
+    plain = recipe_for("anchored_noisy", StudyConfig()).stages[-1]
+    assert isinstance(plain, PolicyGradient) and plain.anchor_options == {"reliability": 0.8}
+    with pytest.raises(UnknownName, match="reliabilty"):
+        recipe_for("anchored_noisy@anchor.reliabilty=0.6", StudyConfig())
+    with pytest.raises(ConfigError, match=r"as anchor\.reliability=0\.8"):
+        recipe_for("anchored_noisy@anchor=0.6", StudyConfig())

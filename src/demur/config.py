@@ -38,6 +38,8 @@ Toml = dict[str, Any]
 
 LEARNER = "learner"
 """In an override, the last policy-gradient stage (or the last stage, if there is none)."""
+ANCHOR = "anchor"
+"""In an override, the options of that stage's anchor."""
 
 
 def recipe_names() -> list[str]:
@@ -91,8 +93,9 @@ def apply_overrides(data: Mapping[str, object], overrides: Sequence[str]) -> Tom
     """Give a copy of a recipe's table with ``key=value`` overrides applied.
 
     Keys are dotted ("tasks.disclosed", "stages.0.steps"); "learner.steps" means the last
-    policy-gradient stage, or the last stage if there is none. Values are written as in TOML; a bare
-    word or path is text. Only the keys are checked here; ``check_recipe`` checks the values.
+    policy-gradient stage, or the last stage if there is none, and "anchor.reliability" an option of
+    that stage's anchor. Values are written as in TOML; a bare word or path is text. Only the keys
+    are checked here; ``check_recipe`` checks the values.
     """
     result: Toml = copy.deepcopy(dict(data))
     for override in overrides:
@@ -123,20 +126,24 @@ def _resolve(data: Toml, key: str) -> list[str | int]:
     """Turn a dotted key into a path, checking every part of it against the models."""
     typed = key.split(".")
     parts = typed
-    if key == LEARNER:
-        raise ConfigError(f"cannot set {key!r} as a whole: name one of its keys, as {key}.steps=3")
-    if typed[0] == LEARNER:
+    if key in (LEARNER, ANCHOR):
+        example = "steps=3" if key == LEARNER else "reliability=0.8"
+        raise ConfigError(
+            f"cannot set {key!r} as a whole: name one of its keys, as {key}.{example}"
+        )
+    if typed[0] in (LEARNER, ANCHOR):
         stages = _stages(data)
         kinds = [stage.get("kind") for stage in stages]
         last = max((i for i, kind in enumerate(kinds) if kind == "policy_gradient"), default=-1)
-        parts = ["stages", str(last if last >= 0 else len(stages) - 1), *typed[1:]]
+        below = typed[1:] if typed[0] == LEARNER else ["anchor_options", *typed[1:]]
+        parts = ["stages", str(last if last >= 0 else len(stages) - 1), *below]
     path: list[str | int] = []
     for number, part in enumerate(parts):
         known = _known_keys(data, path)
         if known is None:
             path.append(part)  # a table of free names: rewards, anchor options
         elif part not in known:
-            names = known if path else [*known, LEARNER]
+            names = known if path else [*known, LEARNER, ANCHOR]
             before = typed[: number + len(typed) - len(parts)]
             raise UnknownName("key", key, _dotted_all(before, names))
         else:

@@ -26,8 +26,8 @@ def batch_stats(
 ) -> Stats:
     """Means over the responder's replies, and those of every other seat under its name.
 
-    Reward and its parts, verdict, coverage, accuracy, stated confidence, its spread and AUROC,
-    adoption of wrong and of right claims, and the share of flat groups.
+    Reward and its parts, verdict and the share that got one, coverage, accuracy, stated confidence,
+    its spread and AUROC, adoption of wrong and of right claims, and the share of flat groups.
     """
     others = _moves(groups, verdicts, rewards)
     kept = [i for i, group in enumerate(groups) if group.answers]
@@ -63,6 +63,7 @@ def batch_stats(
         "reward": _mean(totals),
         **{name: _mean(values) for name, values in parts.items()},
         "verdict": _mean(given),
+        "judged": _mean([float(v is not None) for judged in verdicts for v in judged]),
         "coverage": _mean(parsed),
         "accuracy": _mean(right),
         "confidence_mean": _mean(sure),

@@ -35,6 +35,7 @@ from demur.learners.confidence import own_confidence
 from demur.measure import Estimate, across_seeds
 from demur.measure.shares import ShareTable
 from demur.policies.local import LocalPolicy
+from demur.recipe import Recipe
 from demur.results import (
     Figures,
     Headline,
@@ -181,10 +182,16 @@ def _earlier_seconds(out: Path) -> float:
         return 0.0
 
 
-def recipe_for(arm: str, config: StudyConfig) -> Any:
-    """An arm's recipe with the study's overrides."""
-    quick = (*QUICK_STEPS.get(arm, ()), QUICK_POOL) if config.quick else ()
-    return load_recipe(arm, (*quick, *config.overrides))
+def recipe_for(arm: str, config: StudyConfig) -> Recipe:
+    """An arm's recipe with the study's overrides, and then its own.
+
+    An arm is a recipe, or a recipe with settings, as "anchored_truth@anchor.reliability=0.8": so
+    that one study draws a curve. Its name is then the arm as it was written.
+    """
+    name, *settings = arm.split("@")
+    quick = (*QUICK_STEPS.get(name, ()), QUICK_POOL) if config.quick else ()
+    recipe = load_recipe(name, (*quick, *config.overrides, *settings))
+    return recipe.model_copy(update={"name": arm}) if settings else recipe
 
 
 def one_run(

@@ -37,7 +37,8 @@ def study(
         str | None,
         typer.Option(
             "--arms",
-            help="Comma-separated recipes (see demur recipes); default: the eight of the study.",
+            help="Comma-separated recipes (see demur recipes), each with settings if you like, as "
+            "demur@learner.steps=80; default: the eight of the study.",
         ),
     ] = None,
     seeds: Annotated[
@@ -62,6 +63,7 @@ def study(
 
     [dim]demur study --quick --out demo[/dim]
     [dim]demur study --arms majority,demur --seeds 3 --out study[/dim]
+    [dim]demur study --arms demur,demur@anchor.reliability=0.8 --out noisy[/dim]
     """
     from demur import console
     from demur.policies.folder import model_folder
