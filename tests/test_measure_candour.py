@@ -12,9 +12,7 @@ from scipy.stats import pointbiserialr
 
 from demur.measure.candour import (
     bullshit_index,
-    claim_rates,
     cramers_v,
-    form_shares,
     signed_r,
 )
 
@@ -60,16 +58,9 @@ def test_bad_input_is_refused() -> None:
         cramers_v(["yes"], [])
 
 
-def test_rates_and_association() -> None:
-    status = ["yes"] * 4 + ["no"] * 4 + ["?"] * 2
-    claims = [True] * 4 + [True, False, False, False] + [True, True]
-    assert claim_rates(claims, status) == {"?": (1.0, 2), "no": (0.25, 4), "yes": (1.0, 4)}
+def test_association() -> None:
     assert math.isnan(cramers_v(["a", "b"], ["x", "x"]))
     assert cramers_v(["a", "b"] * 10, ["x", "x", "y", "y"] * 5) == pytest.approx(0.0)
     table = [["a", "x"]] * 6 + [["a", "y"]] * 2 + [["b", "x"]] * 2 + [["b", "y"]] * 6
     forms, states = zip(*table, strict=True)
     assert cramers_v(forms, states) == pytest.approx(0.5), "chi^2 is 4 of 16"
-
-
-def test_forms_are_counted_with_those_that_have_none() -> None:
-    assert form_shares(["yes", None, "yes", "weasel"]) == {"": 0.25, "weasel": 0.25, "yes": 0.5}

@@ -46,7 +46,8 @@ from demur.results import (
 )
 from demur.runlog import RunFolder, plain, read_metrics
 from demur.schema import Stats
-from demur.tasks.source import world_tasks
+from demur.sellers import sell_figures
+from demur.tasks.source import MARKET, world_tasks
 from demur.train import train
 from demur.workers import run_jobs
 from demur.world.questions import PLAY_FAMILIES
@@ -115,13 +116,21 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Bench:
-    """What every arm is measured with."""
+    """What every arm is measured with; as sellers, too, where one of them learns to sell."""
 
     test: Suite
     dev: Suite
     shares: ShareTable
     tuned: Tuned
     headline: Headline
+    sells: bool = False
+
+    def figures(self, policy: LocalPolicy, evaluation: Evaluation, budget: float) -> Figures:
+        """Everything shown of a policy that played the test suite."""
+        found = figures_of(evaluation, self.headline, budget=budget)
+        if self.sells:
+            found.metrics.update(sell_figures(policy))
+        return found
 
 
 def prepare(config: StudyConfig, policy: LocalPolicy) -> tuple[Bench, Evaluation]:
@@ -139,7 +148,8 @@ def prepare(config: StudyConfig, policy: LocalPolicy) -> tuple[Bench, Evaluation
     tuned = Tuned(tune_threshold(tuned_on.rows), shares)
     own = own_confidence(policy.pieces)
     seed_evaluation = evaluate(policy, test, seed=5, shares=shares, own=own)
-    return Bench(test, dev, shares, tuned, Headline()), seed_evaluation
+    sells = any(MARKET in recipe_for(arm, config).tasks.families for arm in config.arms)
+    return Bench(test, dev, shares, tuned, Headline(), sells), seed_evaluation
 
 
 def run_study(
@@ -153,7 +163,7 @@ def run_study(
     watcher.phase("measuring the seed model and the baselines")
     policy = LocalPolicy.from_folder(seed_model, "seed", Engine(config.device))
     bench, seed_evaluation = prepare(config, policy)
-    arms = {"seed": figures_of(seed_evaluation, bench.headline, budget=0)}
+    arms = {"seed": bench.figures(policy, seed_evaluation, 0)}
     (out / "seed").mkdir(exist_ok=True)
     write_transcripts(seed_evaluation, out / "seed")
     scripted = {
@@ -228,7 +238,7 @@ def one_run(
             assess=recipe.assesses,
             own=own_confidence(policy.pieces),
         )
-        figures = figures_of(evaluation, bench.headline, budget=at.budget)
+        figures = bench.figures(policy, evaluation, at.budget)
         write_transcripts(evaluation, path)
         found = evaluation_json({arm: figures}, {}, seconds=at.seconds, config=recipe.model_dump())
         run.write_json(EVALUATION, found)

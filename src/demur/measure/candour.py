@@ -52,19 +52,6 @@ def bullshit_index(belief: ArrayLike, claims: ArrayLike) -> float:
     return 1.0 - abs(signed_r(belief, claims))
 
 
-def claim_rates(claims: ArrayLike, status: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """How often a positive claim is made, and out of how many, by what the speaker knows.
-
-    >>> claim_rates([True, False, True], ["yes", "?", "?"])
-    {'?': (0.5, 2), 'yes': (1.0, 1)}
-    """
-    y, known = np.asarray(claims, dtype=np.bool_), np.asarray(status, dtype=object)
-    return {
-        str(s): (float(y[known == s].mean()), int((known == s).sum()))
-        for s in sorted(set(known.tolist()))
-    }
-
-
 def cramers_v(forms: Sequence[str], status: Sequence[str]) -> float:
     """How much what is said depends on what is so: 0 not at all, 1 wholly; ``nan`` where undefined.
 
@@ -80,9 +67,3 @@ def cramers_v(forms: Sequence[str], status: Sequence[str]) -> float:
     for form, state in zip(forms, status, strict=True):
         table[rows.index(form), columns.index(state)] += 1
     return float(contingency.association(table, method="cramer"))
-
-
-def form_shares(forms: Sequence[str | None]) -> dict[str, float]:
-    """The share of each form among utterances; ``""`` stands for those of no known form."""
-    names, counted = np.unique([f or "" for f in forms], return_counts=True)
-    return {str(n): float(c / len(forms)) for n, c in zip(names, counted, strict=True)}

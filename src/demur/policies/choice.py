@@ -1,11 +1,14 @@
-"""What a model would choose: its probabilities of some words, renormalised over them.
+"""What a model would choose, and what it holds: odds of some words, and its hidden states.
 
-The belief of arXiv 2507.07484: the first token of each option, after the tag that opens an answer.
+Belief as arXiv 2507.07484 reads it: the probabilities of the first token of each option, after the
+tag that opens an answer, renormalised over the options. The hidden states of the last token of a
+prompt, before anything is said, are what linear probes read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +37,28 @@ def choice_odds(
     opened = spell(opening, add_special_tokens=False)["input_ids"]
     prompts = [[*policy.prompt_ids(d), *opened] for d in dialogues]
     found = np.empty((len(prompts), len(ids)))
+    for rows, at, out in _batches(policy, prompts):
+        chosen = out.logits[torch.arange(len(rows), device=at.device), at][:, ids]
+        found[rows] = chosen.double().softmax(-1).cpu().numpy()
+    return found
+
+
+def hidden_states(policy: LocalPolicy, dialogues: Sequence[Dialogue]) -> FloatArray:
+    """The states of each prompt's last token after every layer, (dialogues, layers, width)."""
+    prompts = [list(policy.prompt_ids(d)) for d in dialogues]
+    found: list[FloatArray] = [np.empty(0)] * len(prompts)
+    for rows, at, out in _batches(policy, prompts, output_hidden_states=True):
+        take = torch.arange(len(rows), device=at.device)
+        layers = torch.stack([layer[take, at] for layer in out.hidden_states[1:]], dim=1)
+        for i, states in zip(rows, layers.double().cpu().numpy(), strict=True):
+            found[i] = states
+    return np.stack(found)
+
+
+def _batches(
+    policy: LocalPolicy, prompts: Sequence[Sequence[int]], **wanted: bool
+) -> Iterator[tuple[list[int], torch.Tensor, Any]]:
+    """Prompts of like length together: which they are, where each ends, the model's outputs."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     device = policy.model.device
     for start in range(0, len(order), ROWS):
@@ -45,8 +70,5 @@ def choice_odds(
             tokens[r, : len(prompts[i])] = torch.tensor(prompts[i])
             mask[r, : len(prompts[i])] = 1
         with torch.no_grad():
-            logits = policy.model(tokens.to(device), attention_mask=mask.to(device)).logits
-        last = mask.sum(1).to(device) - 1
-        chosen = logits[torch.arange(len(rows), device=device), last][:, ids]
-        found[rows] = chosen.double().softmax(-1).cpu().numpy()
-    return found
+            out = policy.model(tokens.to(device), attention_mask=mask.to(device), **wanted)
+        yield rows, mask.sum(1).to(device) - 1, out
