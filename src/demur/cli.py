@@ -4,6 +4,7 @@
     demur train       one recipe on one model
     demur evaluate    one model on a suite of exchanges
     demur report      run folders -> one HTML page
+    demur export      what a run has learned, for other tools
     demur recipes     what can be trained, or one recipe in full
     demur pretrain    the seed model, from nothing
     demur bench       the engine against what people use, side by side
@@ -19,7 +20,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from demur import __version__
-from demur.commands import measuring, training
+from demur.commands import measuring, skills, training
 from demur.errors import DemurError
 from demur.runlog import explain_os_error, system_error
 
@@ -55,6 +56,7 @@ for command in (
     training.train,
     measuring.evaluate,
     measuring.report,
+    skills.export,
     measuring.recipes,
     training.pretrain,
     measuring.bench,

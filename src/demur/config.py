@@ -31,7 +31,18 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from demur.errors import ConfigError, DemurError, UnknownName
-from demur.recipe import STAGES, EngineTable, FileTasks, PolicyGradient, Recipe, Seat, Tasks
+from demur.recipe import (
+    ROLES,
+    STAGES,
+    EngineTable,
+    FileTasks,
+    Player,
+    PolicyGradient,
+    Recipe,
+    Seat,
+    Skills,
+    Tasks,
+)
 
 Toml = dict[str, Any]
 """A TOML table as tomllib reads it."""
@@ -169,6 +180,12 @@ def _known_keys(data: Mapping[str, object], path: Sequence[str | int]) -> list[s
             return list(EngineTable.model_fields)
         case ["tasks", "file"]:
             return list(FileTasks.model_fields)
+        case ["skills"]:
+            return list(Skills.model_fields)
+        case ["skills", "roles"]:
+            return list(ROLES)
+        case ["skills", "roles", _]:
+            return list(Player.model_fields)
         case ["stages"]:
             return [str(number) for number in range(len(_stages(dict(data))))]
         case ["stages", int(number)]:

@@ -7,7 +7,7 @@ bounds, so that nothing fails an hour later. ``config`` reads recipes and says w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -267,6 +267,62 @@ STAGES: dict[str, type[AnyStage]] = {
 }
 
 
+Role = Literal["challenger", "reasoner", "judge", "proposer", "generator"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class Player(Strict):
+    """Who plays a role of the skills loop: a ``model`` (at an ``endpoint``), or "rules".
+
+    Without a name it is the run's own model. Rules know the embedded world's notes only.
+    """
+
+    by: Literal["model", "rules"] = "model"
+    model: str = ""
+    endpoint: str = ""
+
+
+class Skills(Strict):
+    """Learn skills in words from a context; no weight changes.
+
+    Each of the ``iterations`` asks for ``tasks`` about the text file ``context`` (empty: as many
+    ``notes`` of the embedded world). ``exam`` is a file of questions and answers that measures the
+    reasoner on the way. Replies are up to ``max_tokens`` long; reasoner and judge answer without
+    chance, the others at ``temperature``. ``reading`` bounds the characters of skills and context
+    in a reasoner's prompt, where a model reads less than its context is long.
+    ``adversarial_from`` an iteration on the rule-based challenger asks for what is wrong.
+    """
+
+    iterations: Count = 5
+    tasks: Count = 5
+    context: str = ""
+    notes: Annotated[int, Field(ge=4, le=100)] = 24
+    exam: str = ""
+    max_tokens: Count = 1024
+    temperature: Positive = 1.0
+    reading: Count | None = None
+    adversarial_from: Count | None = None
+    roles: dict[Role, Player] = Field(default={})
+
+    @model_validator(mode="after")
+    def _whole(self) -> Skills:
+        ruled = [role for role, player in self.roles.items() if player.by == "rules"]
+        if "reasoner" in ruled:
+            raise ConfigError("the reasoner is a model: no rules play it")
+        if ruled and self.context:
+            raise ConfigError(
+                f"the rules that play {ruled[0]} know the embedded world's notes only, not "
+                f'{self.context}: set skills.roles.{ruled[0]}.by = "model"'
+            )
+        if self.exam and not self.context:
+            raise ConfigError("the notes bring their own exam: set a context too, or no exam")
+        return self
+
+    def player(self, role: Role) -> Player:
+        """Who plays a role."""
+        return self.roles.get(role, Player())
+
+
 class EngineTable(Strict):
     """How the engine computes; see ``demur.engine.options.Engine``. The device is no part of it."""
 
@@ -285,7 +341,8 @@ class Recipe(Strict):
 
     A checkpoint is taken every ``checkpoint_every`` steps and at the end of each stage; every
     ``probe_every`` steps the policy is measured on the dev split, where there is one. A run ends
-    early when an alarm of ``stop_on`` has gone off (see :mod:`demur.alarms`).
+    early when an alarm of ``stop_on`` has gone off (see :mod:`demur.alarms`). A recipe of skills
+    has a table ``skills`` in place of stages.
     """
 
     name: str
@@ -296,7 +353,16 @@ class Recipe(Strict):
     stop_on: list[str] = Field(default=[])
     tasks: Tasks = Field(default=Tasks())
     engine: EngineTable = Field(default=EngineTable())
-    stages: list[Stage] = Field(min_length=1)
+    stages: list[Stage] = Field(default=[])
+    skills: Skills | None = None
+
+    @model_validator(mode="after")
+    def _learns(self) -> Recipe:
+        if self.skills is not None and self.stages:
+            raise ConfigError("a recipe has stages or a table of skills, not both: remove one")
+        if self.skills is None and not self.stages:
+            raise ConfigError("the recipe has no stages: add a [[stages]] table with a kind")
+        return self
 
     @field_validator("stop_on")
     @classmethod

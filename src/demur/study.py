@@ -21,6 +21,7 @@ import numpy as np
 from demur import criteria
 from demur.config import load_recipe
 from demur.engine.options import Engine
+from demur.errors import ConfigError
 from demur.evaluate import (
     Evaluation,
     Suite,
@@ -201,6 +202,10 @@ def recipe_for(arm: str, config: StudyConfig) -> Recipe:
     name, *settings = arm.split("@")
     quick = (*QUICK_STEPS.get(name, ()), QUICK_POOL) if config.quick else ()
     recipe = load_recipe(name, (*quick, *config.overrides, *settings))
+    if recipe.skills is not None:
+        raise ConfigError(
+            f"{arm} changes no weights, so a study cannot measure it; run demur train {name}"
+        )
     return recipe.model_copy(update={"name": arm}) if settings else recipe
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from demur.commands.skills import learn
+from demur.errors import ConfigError
 from demur.flags import (
     AnswerColumn,
     Device,
@@ -111,6 +113,14 @@ def train(
     ],
     out: Out,
     model: Model = "seed",
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            "--endpoint",
+            help="Address of an OpenAI-compatible server that holds the model: for recipes of "
+            "skills, which change no weights.",
+        ),
+    ] = "",
     device: Device = "auto",
     tasks: TaskFile = None,
     question: QuestionColumn = "question",
@@ -126,6 +136,11 @@ def train(
 
     [dim]demur train demur --out runs/demur[/dim]
     [dim]demur train majority --model ./my-model --tasks train.jsonl --out runs/mine[/dim]
+
+    A recipe of skills changes no weights and writes down what it learns:
+
+    [dim]demur train ctx2skill --endpoint http://127.0.0.1:8000/v1 --model NAME
+    --set skills.context=handbook.md --out runs/skills[/dim]
     """
     import numpy as np
 
@@ -147,6 +162,29 @@ def train(
             file |= {"grader": grader} if grader else {}
             data = {**data, "tasks": {**table, "file": file}}
     resolved = check_recipe(apply_overrides(data, overrides(set_, stop_on)), where)
+    if resolved.skills is not None:
+        if tasks is not None:
+            raise ConfigError(
+                "skills are learned from a text: name it with --set skills.context=FILE, and a "
+                "file of questions that measures them with --set skills.exam=FILE"
+            )
+        use_threads()
+        learn(
+            resolved,
+            out,
+            model=model,
+            endpoint=endpoint,
+            device=checked_device(device),
+            seed=seed,
+            resume=resume,
+            quiet=quiet,
+        )
+        return
+    if endpoint:
+        raise ConfigError(
+            f"the recipe {resolved.name} changes weights, and a server's cannot be reached: give "
+            "--model a folder, or take a recipe of skills (ctx2skill)"
+        )
     if resolved.tasks.file is not None:  # a bad file shows before a folder is made
         task_pool(resolved.tasks, np.random.default_rng(0))
     check_judges(resolved)
