@@ -29,7 +29,7 @@ SMALL = [
     *("--set", "tasks.pool=6", "--set", "tasks.private_samples=2", "--set", "learner.prompts=4"),
     *("--set", "learner.group=2"),
 ]
-COMMANDS = ("study", "train", "evaluate", "report", "recipes", "pretrain", "bench")
+COMMANDS = ("study", "train", "evaluate", "report", "export", "recipes", "pretrain", "bench")
 
 
 class Ran(NamedTuple):
@@ -616,3 +616,44 @@ def test_the_process_ends_with_the_code(tmp_path: Path) -> None:
     assert ran.returncode == 2 and ran.stdout == "" and list(tmp_path.iterdir()) == []
     assert ran.stderr.startswith("demur: unknown recipe 'majorty': did you mean 'majority'?")
     assert ran.stderr.count("\n") == 1
+
+
+# -- skills ---------------------------------------------------------------------------------------
+
+
+def test_skills_are_learned_shown_and_exported(run: Run, tmp_path: Path) -> None:
+    out, mine = tmp_path / "run", tmp_path / "mine"
+    given = ("train", "ctx2skill_notes", "--out", out, "--set", "skills.iterations=2")
+    ran = run(*given, "--quiet")
+    assert ran.code == 0 and "rho hard" in ran.out and str(out / "skills" / "chosen") in ran.out
+    assert "kept" in ran.out and (out / "report.html").exists()
+    before = (out / "calls.jsonl").read_bytes()
+    again = run(*given, "--quiet", "--resume")
+    assert again.code == 0 and (out / "calls.jsonl").read_bytes() == before
+    assert "already holds a run" in sentence(run(*given))
+    assert run("export", out, "--out", mine).code == 0
+    files = sorted(mine.glob("*/SKILL.md"))
+    assert files and files[0].read_text().startswith(f"---\nname: {files[0].parent.name}\n")
+    assert "not empty; name another --out" in sentence(run("export", out, "--out", mine))
+    assert "did you mean 'skills'" in sentence(
+        run("export", out, "--format", "skill", "--out", mine)
+    )
+
+
+def test_what_skills_cannot_do_is_said_before_any_work(
+    run: Run, tmp_path: Path, trained: Path
+) -> None:
+    out = tmp_path / "out"
+    tasks = write(tmp_path / "t.jsonl", {"question": "1+1?", "answer": "2"})
+    url = "http://127.0.0.1:9/v1"
+    for given, said in (
+        (("train", "ctx2skill", "--tasks", tasks), "skills.context=FILE"),
+        (("train", "ctx2skill", "--set", "skills.context=gone.md"), "cannot read the context"),
+        (("train", "demur", "--endpoint", url), "a server's cannot be reached"),
+        (("study", "--arms", "ctx2skill"), "changes no weights"),
+        (("export", trained), "holds no skills"),
+    ):
+        assert said in sentence(run(*given, "--out", out))
+        assert not out.exists()
+    ran = run("train", "ctx2skill", "--endpoint", url, "--model", "m", "--out", out, "--quiet")
+    assert "cannot be reached; is it running" in sentence(ran)

@@ -16,10 +16,12 @@ from demur.anchors import judge_round
 from demur.anchors.judge import Judge
 from demur.config import check_recipe, load_recipe
 from demur.errors import ConfigError, EndpointError
+from demur.games.rounds import read
+from demur.meters import batch_stats
 from demur.policies import endpoint
-from demur.policies.endpoint import KEY, EndpointPolicy
+from demur.policies.endpoint import KEY, EndpointPolicy, LostAnswers
 from demur.reply import render
-from demur.schema import Message, Sampling
+from demur.schema import Message, Reward, Sampling, Unparsed
 from demur.supplies import check_judges
 
 SAMPLING = Sampling(0.7, 16, 5)
@@ -36,6 +38,7 @@ class Server(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.faults: list[str] = []
+        self.nonsense = False
         self.most, self.now, self.lock = 0, 0, threading.Lock()
 
     @property
@@ -76,6 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             asked = body["messages"][-1]["content"]
             told = "yes" if "Answer: 4\n" in asked else "no" if "Answer:" in asked else asked[0]
+            told = "perhaps" if self.server.nonsense else told
             message = {"role": "assistant", "content": render(told, 0.9)}
             stop = "length" if body["max_tokens"] == 1 else "stop"
             self.send(200, json.dumps({
@@ -151,6 +155,34 @@ def test_what_will_not_pass_is_one_sentence(server: Server, fault: str, said: st
         policy.reply(DIALOGUES[:1], 1, SAMPLING)
     assert "hush" not in str(caught.value) and caught.value.__cause__ is None
     assert server.url in str(caught.value)
+
+
+def test_answers_that_never_come_are_lost_and_the_rest_is_used(server: Server) -> None:
+    server.faults = ["slow", "slow"]
+    policy = EndpointPolicy(server.url, "small", concurrency=1, timeout=0.5, retries=1)
+    with pytest.warns(LostAnswers, match="did not give 1 of 3 answers in time"):
+        said = policy.reply(DIALOGUES, 1, SAMPLING)
+    assert [c.stop for [c] in said] == ["lost", "stop", "stop"] and policy.lost == 1
+    assert read(said[0][0]) == Unparsed("the server did not answer in time")
+
+
+def test_a_judge_that_is_late_or_talks_nonsense_gives_no_verdict(server: Server) -> None:
+    def load(model: str, url: str) -> EndpointPolicy:
+        return EndpointPolicy(url, model, concurrency=1, timeout=0.5, retries=0)
+
+    judge = Judge(load, lambda *_: [], model="wise", endpoint=server.url, samples=1)
+    groups = [make_group(["4", "5"], id="a"), make_group(["perhaps"], id="b")]
+    server.faults = ["slow"]
+    with pytest.warns(LostAnswers):
+        late = judge_round(judge, groups)
+    assert late == [[None, pytest.approx(0.1)], [pytest.approx(0.1)]]
+    assert judge.budget == 3
+    server.nonsense = True
+    again = Judge(load, lambda *_: [], model="wise", endpoint=server.url, samples=1)
+    verdicts = judge_round(again, groups)
+    assert verdicts == [[None, None], [None]]
+    stats = batch_stats(groups, verdicts, [[Reward({}, {})] * len(v) for v in verdicts])
+    assert stats["judged"] == 0.0
 
 
 def test_nobody_there() -> None:

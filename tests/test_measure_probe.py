@@ -25,7 +25,7 @@ def test_nothing_is_found_in_noise() -> None:
 
 
 def test_an_item_is_never_scored_by_a_probe_that_saw_it() -> None:
-    """States tell the item apart and nothing else: memory would be perfect, and is worth nothing."""
+    """States tell items apart and nothing else: memory would be perfect, and is worth nothing."""
     which = np.repeat(np.arange(40), 5)
     labels = RNG.random(40) < 0.5
     states = np.zeros((200, 1, 40))

@@ -225,13 +225,13 @@ def _assign(data: Toml, path: Sequence[str | int], value: object) -> None:
 
 
 def _value(key: str, text: str) -> object:
-    """Read a value as TOML, or as text if it is a bare word or path."""
+    """Read a value as TOML, or as text if it is a bare word, path or address."""
     try:
         table = tomllib.loads(f"value = {text}")
         if set(table) == {"value"}:
             return table["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
-        if re.fullmatch(r"[A-Za-z_./~][\w./~ -]*", text):
+        if re.fullmatch(r"[A-Za-z_./~][\w./~ -]*|https?://\S+", text):
             return text
     raise ConfigError(f"cannot read the value of --set {key}={text}: write it as in TOML")
 

@@ -77,13 +77,14 @@ class Completion:
     ``logprobs`` are the log-probabilities of ``token_ids`` under the sampling distribution
     (temperature only, no truncation), so importance ratios are unbiased. ``gaps``, where they were
     asked for, are by how much each token was more probable than any other. Policies that cannot
-    give token ids (scripted, endpoints) leave the tuples empty.
+    give token ids (scripted, endpoints) leave the tuples empty. One that a server did not give in
+    time, however often it was asked, is "lost": empty, and data like any other.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
-    stop: Literal["stop", "length"] = "stop"
+    stop: Literal["stop", "length", "lost"] = "stop"
     prompt_ids: tuple[int, ...] = ()
     policy_version: int = 0
     gaps: tuple[float, ...] = ()

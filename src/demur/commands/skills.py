@@ -85,7 +85,8 @@ def export(
 ) -> None:
     """Write what a run has learned in a form that other tools read.
 
-    [dim]demur export runs/skills --format skills --out my-skills[/dim]
+    [dim]demur export runs/skills --out my-skills[/dim]
+    [dim]demur export runs/skills --format skills --out ~/.agent/skills/handbook[/dim]
     """
     from demur.errors import UnknownName
     from demur.skills.loop import CHOSEN

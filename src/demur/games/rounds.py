@@ -26,10 +26,12 @@ Draw = tuple[Task, Claim | None]
 
 
 def read(completion: Completion) -> Reply | Unparsed:
-    """Parse a completion; one that ran into the length limit and has no whole reply says so."""
+    """Parse a completion; one without a whole reply says if it ran out of tokens, or never came."""
     reply = parse(completion.text)
     if isinstance(reply, Unparsed) and completion.stop == "length":
         return Unparsed(f"ran into the token limit ({reply.reason})")
+    if completion.stop == "lost":
+        return Unparsed("the server did not answer in time")
     return reply
 
 

@@ -2,13 +2,15 @@
 
 Each completion is a request of its own, several at a time, so that one that fails is asked again by
 itself. The client retries what may pass (429, 5xx, time-outs, cut connections) and waits longer
-each time; what will not pass is an ``EndpointError``. The key comes from the environment and goes
-nowhere but into the request's header.
+each time; what will not pass is an ``EndpointError``. Where only some answers never come in time,
+they are lost, counted and warned of, and the rest is used. The key comes from the environment and
+goes nowhere but into the request's header.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
@@ -21,6 +23,10 @@ from demur.schema import Completion, Dialogue, Sampling
 
 KEY = "OPENAI_API_KEY"
 """The environment variable that holds the key; a server that wants none gets a stand-in."""
+
+
+class LostAnswers(UserWarning):
+    """A server did not give some of its answers in time."""
 
 
 class EndpointPolicy:
@@ -44,7 +50,7 @@ class EndpointPolicy:
                 f"an endpoint is an address such as http://127.0.0.1:8000/v1, not {url!r}"
             )
         self.name, self.url, self.model = model, url, model
-        self.concurrency = concurrency
+        self.concurrency, self.lost = concurrency, 0
         key = os.environ.get(KEY) or "none"
         self._client = openai.OpenAI(
             base_url=url, api_key=key, timeout=timeout, max_retries=retries
@@ -72,6 +78,20 @@ class EndpointPolicy:
                 for j in range(n)]  # fmt: skip
         with ThreadPoolExecutor(max(1, min(self.concurrency, len(jobs)))) as pool:
             said = list(pool.map(lambda job: self._ask(job[0], job[1], sampling), jobs))
+        lost = sum(c.stop == "lost" for c in said)
+        if lost and lost == len(said):
+            raise EndpointError(
+                f"the server at {self.url} did not answer in time; ask for fewer tokens, or for "
+                "fewer at a time"
+            )
+        if lost:
+            self.lost += lost
+            warnings.warn(
+                f"the server at {self.url} did not give {lost} of {len(said)} answers in time; "
+                "they count as unread",
+                LostAnswers,
+                stacklevel=2,
+            )
         return [said[i * n : (i + 1) * n] for i in range(len(dialogues))]
 
     def _ask(self, dialogue: Dialogue, seed: int, sampling: Sampling) -> Completion:
@@ -84,6 +104,8 @@ class EndpointPolicy:
                 max_tokens=sampling.max_tokens,
                 seed=seed,
             )
+        except openai.APITimeoutError:
+            return Completion("", stop="lost")
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
             self._explain(error)
         if not isinstance(found, ChatCompletion) or not found.choices:  # the client checks neither
@@ -99,8 +121,6 @@ class EndpointPolicy:
             said = f"{where} refused the key; set {KEY} to one that it knows"
         elif isinstance(error, openai.NotFoundError):
             said = f"{where} has no model {self.model!r} or no chat completions; check both"
-        elif isinstance(error, openai.APITimeoutError):
-            said = f"{where} did not answer in time; ask for fewer tokens, or for fewer at a time"
         elif isinstance(error, openai.APIConnectionError):
             said = f"{where} cannot be reached; is it running, and is the address right?"
         elif isinstance(error, openai.RateLimitError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,6 +39,10 @@ TEMPLATE_TOKENS = 400  # what instructions and a question take of a model's cont
 CALM = ("reasoner", "judge")  # roles without chance: the same answer whenever it is asked
 Load = Callable[[str, str], Policy]
 Builder = Callable[[r.Asked], Dialogue]
+
+
+class NothingPosed(UserWarning):
+    """A run of skills had no task to learn from."""
 
 
 @dataclass
@@ -79,12 +84,13 @@ class SkillRun:
         easy: list[r.Case] = []
         self.run.rewind()
         atomic_write(self.run.path / ITERATIONS, "")
-        before = self._examined(0, ())
+        posed, before = 0, self._examined(0, ())
         for iteration in range(1, self.config.iterations + 1):
             self.cut, self.unread = r.Cut(), {}
             first = self.journal.number + 1
             problems = self._problems(iteration, sides)
             cases = self._cases(iteration, sides.reasoner, problems)
+            posed += len(problems)
             hard += [c for c in [replay.hardest(cases)] if c is not None]
             easy += [c for c in [replay.easiest(cases)] if c is not None]
             failed = tuple(c for c in cases if c.solved is False)
@@ -118,6 +124,13 @@ class SkillRun:
             self._trace(iteration, first, cases, one, two)
             self.run.log({**stats, "stage": "skills"})
             watch(stats)
+        if not posed:
+            warnings.warn(
+                "not one task of the challenger could be read, so nothing was learned; give the "
+                "role to a model that can follow its instructions (skills.roles.challenger.model)",
+                NothingPosed,
+                stacklevel=2,
+            )
         return self._replay(history, hard, easy)
 
     # -- one iteration ----------------------------------------------------------------------------

@@ -8,10 +8,10 @@ question is about it.
 
 | role | rule |
 |---|---|
-| challenger | asks for one of the notes it may ask for, rather one that its skills do not call solved; ``adversarial_from`` an iteration on its rubrics demand another note's word |
+| challenger | asks for one of the notes it may ask for, rather one that its skills do not call solved; ``adversarial_from`` an iteration on it asks for what the text does not say, by rubrics that no answer meets |
 | judge | compares the answer with the word that a rubric demands |
 | proposer | keeps each failed note as its rubric has it, with the note before and after it; calls what was solved solved |
-| generator | adds them to the notes kept, the newest word of each, three a skill |
+| generator | adds them to the notes kept, three a skill, and lets the oldest go where there are more than ``MOST_KEPT`` |
 
 The exam asks for the notes that the challenger may never ask for.
 """  # noqa: E501
@@ -29,6 +29,7 @@ from demur.skills.skillset import SkillSet, as_set, make_skill
 from demur.world.questions import RELATIONS, answers_of, fresh_name
 
 KEPT_TOGETHER = 3
+MOST_KEPT = 48  # notes in a set: whoever fills it with the wrong ones loses the right ones
 _NOTE = re.compile(r"([a-z]+)-([a-z]+)")
 _WANTED = re.compile(r'The answer is "([a-z]+)"\.')
 _BEGINS = re.compile(r'The answer begins with "([a-z])"\.')
@@ -81,7 +82,8 @@ class NoteRules:
         said = ""
         for n, (subject, word) in enumerate(order[: asked.count]):
             if self._adversarial is not None and asked.iteration >= self._adversarial:
-                word = order[(n + 1) % len(order)][1]
+                said += _impossible(fresh_name(rng), word)
+                continue
             second = f'<rubric>The answer begins with "{word[0]}".</rubric>' if n % 2 else ""
             said += f'<task>{subject}?</task><rubric>The answer is "{word}".</rubric>{second}'
         return said
@@ -118,10 +120,10 @@ class NoteRules:
         found: dict[str, str] = {}
         for case in asked.cases:
             subject, word = case.problem.question.rstrip("?"), _demanded(case)
-            at = place.get(subject)
-            if word is None or at is None:
+            if word is None:
                 continue
-            for beside in notes[max(0, at - 1) : at + 2]:
+            at = place.get(subject)
+            for beside in [] if at is None else notes[max(0, at - 1) : at + 2]:
                 found.setdefault(*beside)
             found[subject] = word
         return found
@@ -134,9 +136,10 @@ class NoteRules:
             told = dict.fromkeys(named + re.findall(r"[a-z]+", edit.description))
             solved = make_skill("solved", "notes that are no challenge", ", ".join(told))
             return write_set(as_set([solved]))
-        kept = dict(note for s in asked.skills for note in _NOTE.findall(s.body))
-        kept |= dict(_NOTE.findall(edit.description))
-        return write_set(_shelved(kept))
+        new = dict(_NOTE.findall(edit.description))
+        old = [note for s in asked.skills for note in _NOTE.findall(s.body)]
+        kept = [note for note in old if note[0] not in new] + list(new.items())
+        return write_set(_shelved(kept[-MOST_KEPT:]))
 
 
 def _demanded(case: Case) -> str | None:
@@ -149,9 +152,16 @@ def _edit(action: str, target: str, description: str, justification: str) -> str
     return said + f"<justification>{justification}</justification>"
 
 
-def _shelved(notes: dict[str, str]) -> SkillSet:
-    rows = list(notes.items())
-    shelves = [rows[i : i + KEPT_TOGETHER] for i in range(0, len(rows), KEPT_TOGETHER)]
+def _impossible(subject: str, word: str) -> str:
+    letter = "b" if word[0] != "b" else "d"
+    return (
+        f'<task>{subject}?</task><rubric>The answer is "{word}".</rubric>'
+        f'<rubric>The answer begins with "{letter}".</rubric>'
+    )
+
+
+def _shelved(notes: list[tuple[str, str]]) -> SkillSet:
+    shelves = [notes[i : i + KEPT_TOGETHER] for i in range(0, len(notes), KEPT_TOGETHER)]
     return as_set(
         [
             make_skill(

@@ -61,9 +61,11 @@ def make_skill(name: str, description: str, body: str) -> Skill | None:
     """
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name)[:NAME_LENGTH].strip("-")
-    when = re.sub(r'["<>]', "'", " ".join(description.split()))[:DESCRIPTION_LENGTH] or slug
+    when = re.sub(r'["<>]', "'", " ".join(_printable(description).split()))
     words = _printable(body).strip()[:BODY_LENGTH].rstrip()
-    return Skill(slug, _printable(when), words) if slug and words else None
+    return (
+        Skill(slug, when[:DESCRIPTION_LENGTH].rstrip() or slug, words) if slug and words else None
+    )
 
 
 def _printable(text: str) -> str:

@@ -25,6 +25,17 @@ CHAT_TEMPLATE = (
 )
 
 
+RESPONSE_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|assistant|>",
+    "fields": {"content": {"close": "<|end|>", "content": "text"}},
+}
+"""How a server reads a reply of this model: whole, thought and all, without the tags of turns.
+
+Without it ``transformers serve`` takes the form of Qwen's own chat models for granted.
+"""
+
+
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Make the tokenizer from nothing; the same every time."""
     vocabulary = {token: i for i, token in enumerate((*ROLES, *TAGS, *LEVELS, *CHARACTERS))}
@@ -43,6 +54,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.response_template = RESPONSE_TEMPLATE
     return tokenizer
 
 
