@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from demur.commands.market import evaluate_market
+from demur.errors import ConfigError, UnknownName
 from demur.flags import (
     AnswerColumn,
     Device,
@@ -21,6 +23,8 @@ from demur.flags import (
     use_threads,
 )
 
+SUITES = ("dissent", "market")
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Hugging Face folder, or seed, the built-in model.")],
@@ -30,9 +34,39 @@ def evaluate(
     question: QuestionColumn = "question",
     answer: AnswerColumn = "answer",
     grader: Grader = None,
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--suite",
+            help="dissent: claims to take or to leave. market: a seller who knows, and what it "
+            "says of it.",
+        ),
+    ] = "dissent",
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="MODEL",
+            help="market: who tells the form of a seller's words, where they are not the embedded "
+            "world's; its agreement with known forms is measured first.",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="market: the OpenAI-compatible server of the model.")
+    ] = "",
+    judge_endpoint: Annotated[
+        str, typer.Option("--judge-endpoint", help="market: the server of the judge.")
+    ] = "",
+    judge_style: Annotated[
+        str,
+        typer.Option("--judge-style", help="market: plain, or brief for a judge taught no rubric."),
+    ] = "plain",
     n: Annotated[
-        int, typer.Option("--n", help="Tasks (of each family of the world).", min=1)
-    ] = 250,
+        int | None,
+        typer.Option(
+            "--n", help="Tasks (of each family of the world), 250; market: offers, 900.", min=1
+        ),
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest reply.", min=1)] = 32,
     seed: Seed = 0,
     objector: Annotated[
@@ -60,19 +94,41 @@ def evaluate(
     [dim]demur evaluate runs/demur/checkpoints/step-270 --out eval[/dim]
     [dim]demur evaluate ./my-model --tasks test.jsonl --max-tokens 400 --out eval[/dim]
     [dim]demur evaluate runs/demur/checkpoints/step-270 --objector seed --out eval[/dim]
+    [dim]demur evaluate seed --suite market --out candour[/dim]
     """
     from demur import console
     from demur.policies.folder import model_folder
     from demur.report import write_report
     from demur.suites import EvaluateConfig, run_evaluation
 
+    if suite not in SUITES:
+        raise UnknownName("suite", suite, SUITES)
+    if suite == "market":
+        use_threads()
+        evaluate_market(
+            model,
+            out,
+            endpoint=endpoint,
+            judge=judge or "",
+            judge_endpoint=judge_endpoint,
+            judge_style=judge_style,
+            n=n or 900,
+            max_tokens=max_tokens,
+            device=checked_device(device),
+            seed=seed,
+            resume=resume,
+            quiet=quiet,
+        )
+        return
+    if judge or endpoint or judge_endpoint:
+        raise ConfigError("--judge and the endpoints are for --suite market; add it")
     config = EvaluateConfig(
         model=model,
         tasks=None if tasks is None else str(tasks),
         question=question,
         answer=answer,
         grader=grader,
-        n=n,
+        n=n or EvaluateConfig.model_fields["n"].default,
         max_tokens=max_tokens,
         seed=seed,
         objectors=tuple(str(model_folder(path)) for path in objector or ()),
