@@ -54,7 +54,8 @@ class Arm:
     """One policy and all that is known about it.
 
     ``transcripts`` maps a seed to its file; ``reasons`` says why a metric is missing; ``seconds``
-    holds the training time of each seed.
+    holds the training time of each seed; ``anchor_accuracy`` is the share of its anchor's first
+    verdicts that were right.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Arm:
     transcripts: dict[int, Path] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     seconds: tuple[float, ...] = ()
+    anchor_accuracy: float | None = None
 
     @property
     def untrained(self) -> bool:

@@ -71,7 +71,7 @@ def plane(
                 "color": "var(--ink)",
                 "line": {"width": 1.8, "color": "var(--ink)"},
             },
-            text=[_label(baseline_label(name)) for name in names],
+            text=[escaped(baseline_label(name)) for name in names],
             hovertemplate="%{text} (baseline)<br>resist %{x:.2f}, accept %{y:.2f}<extra></extra>",
         )
     for name, (x, y) in placed.items():
@@ -89,14 +89,14 @@ def plane(
         far = max(abs(dx), abs(dy)) > 20  # then a hairline leads to the mark
         where = {"ax": dx, "ay": -dy} if far else {"xshift": dx, "yshift": dy}
         figure.add_annotation(
-            x=x, y=y, text=_label(label), xanchor=anchor, name=f"wide:{key}",
+            x=x, y=y, text=escaped(label), xanchor=anchor, name=f"wide:{key}",
             showarrow=far, arrowhead=0, arrowwidth=0.8, arrowcolor="var(--iso)", standoff=5,
             font={"size": 12, "color": colour}, **where,
         )  # fmt: skip
     figure.update_layout(margin={"l": 52, "r": 48, "t": 10, "b": 46})
     figure.update_xaxes(title="resist: keeps a right answer", range=[-0.04, 1.04], dtick=0.25)
     figure.update_yaxes(title="accept: takes a right claim", range=[-0.04, 1.04], dtick=0.25)
-    return _finish(figure)
+    return finish(figure)
 
 
 def _add_arm(figure: go.Figure, arm: Arm, x: float, y: float, look: Style) -> None:
@@ -106,7 +106,7 @@ def _add_arm(figure: go.Figure, arm: Arm, x: float, y: float, look: Style) -> No
         for a, b in zip(resist.per_seed, accept.per_seed, strict=False)
         if a is not None and b is not None
     ]
-    name = _label(arm.name)
+    name = escaped(arm.name)
     if len(pairs) > 1:
         figure.add_scatter(
             x=[a for a, _ in pairs],
@@ -128,8 +128,8 @@ def _add_arm(figure: go.Figure, arm: Arm, x: float, y: float, look: Style) -> No
             "color": look.colour,
             "line": {"width": 1, "color": "var(--paper)"},
         },
-        error_x=_whisker(resist, look.colour),
-        error_y=_whisker(accept, look.colour),
+        error_x=whisker(resist, look.colour),
+        error_y=whisker(accept, look.colour),
         hovertemplate=(
             f"<b>{name}</b><br>resist {number(x)} {interval(resist.low, resist.high)}"
             f"<br>accept {number(y)} {interval(accept.low, accept.high)}"
@@ -180,7 +180,7 @@ def reliability(arm: Arm, look: Style) -> Figure | None:
     )
     figure.update_xaxes(title="stated confidence", range=[-0.03, 1.03], dtick=0.5)
     figure.update_layout(yaxis={"title": "", "range": [-0.03, 1.05], "dtick": 0.5})
-    return _finish(figure, size=11)
+    return finish(figure, size=11)
 
 
 def risk_coverage(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> Figure | None:
@@ -200,7 +200,7 @@ def risk_coverage(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> Figure 
                     "width": look[name].width,
                     "dash": look[name].dash,
                 },
-                hovertemplate=f"{_label(name)}<br>keeping %{{x:.0%}}: %{{y:.1%}} wrong"
+                hovertemplate=f"{escaped(name)}<br>keeping %{{x:.0%}}: %{{y:.1%}} wrong"
                 "<extra></extra>",
             )
     if not figure.data:
@@ -208,7 +208,7 @@ def risk_coverage(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> Figure 
     figure.update_layout(margin={"l": 58, "r": 12, "t": 10, "b": 46})
     figure.update_xaxes(title="share of replies kept", range=[0, 1.02], tickformat=".0%")
     figure.update_yaxes(title="share wrong among them", rangemode="tozero", tickformat=".0%")
-    return _finish(figure)
+    return finish(figure)
 
 
 def curves(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> dict[str, Figure]:
@@ -230,12 +230,12 @@ def curves(arms: Mapping[str, Arm], look: Mapping[str, Style]) -> dict[str, Figu
             _add_curves(figure, arm, key, look[name])
         figure.update_layout(margin={"l": 52, "r": 12, "t": 10, "b": 46})
         figure.update_xaxes(title="training step", rangemode="tozero")
-        result[key] = _finish(figure)
+        result[key] = finish(figure)
     return result
 
 
 def _add_curves(figure: go.Figure, arm: Arm, key: str, look: Style) -> None:
-    name = _label(arm.name)
+    name = escaped(arm.name)
     lines = {curve.seed: line for curve in arm.curves if (line := _series(curve, key))}
     many = len(lines) > 1
     for seed, line in lines.items():
@@ -285,7 +285,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 28 else f"{name[:27]}…"
 
 
-def _label(name: str) -> str:
+def escaped(name: str) -> str:
     """A name for plotly, which reads tags and knows ``&lt;`` but not ``&quot;``."""
     return html.escape(_short(name), quote=False)
 
@@ -306,7 +306,8 @@ def _whisker_boxes(at: tuple[float, float], table: Metrics) -> list[Box]:
     return boxes
 
 
-def _whisker(estimate: Estimate, colour: str) -> dict[str, object] | None:
+def whisker(estimate: Estimate, colour: str) -> dict[str, object] | None:
+    """An error bar of the estimate's interval; ``None`` where it has none."""
     if estimate.mean is None or estimate.low is None or estimate.high is None:
         return None
     return {
@@ -335,7 +336,7 @@ def _round(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _finish(figure: go.Figure, size: int = 12) -> Figure:
+def finish(figure: go.Figure, size: int = 12) -> Figure:
     """Common looks: no background, no title, no zoom (a finger must be able to scroll past)."""
     axis = {
         "fixedrange": True,

@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from demur import __version__
 from demur.errors import RunFolderError
-from demur.report import dialogues, figures, looks, tables, text
+from demur.report import anchors, dialogues, figures, looks, tables, text
 from demur.report.data import SEED, Arm, Criterion, Estimate, Json, Metrics, Source
 from demur.report.sources import load
 from demur.runlog import atomic_write
@@ -107,6 +107,7 @@ def render(sources: Sequence[Source]) -> str:
         reliability={name: figures.reliability(arm, look[name]) for name, arm in page.arms.items()},
         risk=figures.risk_coverage(page.arms, look),
         curves=figures.curves(page.arms, look),
+        anchors=anchors.worth(page.arms, look),
         results=tables.results(page.arms, page.baselines, page.untrained, main=True),
         further=tables.results(page.arms, page.baselines, page.untrained, main=False),
         slices=tables.slices(page.arms),

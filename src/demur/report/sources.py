@@ -151,6 +151,7 @@ def _fill(source: Source, data: Mapping[str, Json]) -> None:
         arm.seconds = tuple(each for each in times if each is not None)
         for kind, parts in as_object(as_object(data.get("slices")).get(name)).items():
             arm.slices[kind] = {part: as_metrics(table) for part, table in as_object(parts).items()}
+        arm.anchor_accuracy = _first_verdicts(as_object(data.get("training")).get(name))
         bins = as_list(as_object(data.get("reliability")).get(name))
         arm.reliability = [as_bin(as_object(row)) for row in bins if isinstance(row, dict)]
         pairs = as_object(as_object(data.get("risk_coverage")).get(name))
@@ -169,6 +170,13 @@ def _fill(source: Source, data: Mapping[str, Json]) -> None:
     source.criteria = [as_criterion(as_object(row)) for row in as_list(verdict.get("criteria"))]
     source.seconds = as_number(data.get("seconds"))
     source.config = as_object(data.get("config"))
+
+
+def _first_verdicts(training: Json) -> float | None:
+    """How many of an anchor's verdicts were right in the first tenth of steps, over the seeds."""
+    runs = [as_object(as_object(run).get("first")) for run in as_list(training)]
+    found = [x for run in runs if (x := as_number(run.get("reward_accuracy"))) is not None]
+    return sum(found) / len(found) if found else None
 
 
 def _pool(arm: Arm, parts: Sequence[Arm]) -> None:
