@@ -145,19 +145,7 @@ class SkillRun:
     def _cases(
         self, iteration: int, skills: SkillSet, problems: Sequence[r.Problem]
     ) -> list[r.Case]:
-        asked = [
-            r.Asked(
-                self.context,
-                "reasoner",
-                skills,
-                iteration=iteration,
-                problem=problem,
-                reading=self._reading,
-                world=not self.config.context,
-            )
-            for problem in problems
-        ]
-        said = [r.read_answer(t) for t in self._call("reasoner", "reasoner", iteration, asked)]
+        said = self._answers(iteration, skills, problems)
         self._missed("reasoner", said.count(None))
         cases = [r.Case(p, answer) for p, answer in zip(problems, said, strict=True)]
         judged = [i for i, case in enumerate(cases) if case.answer is not None]
@@ -170,6 +158,24 @@ class SkillRun:
             self._missed("judge", int(None in met))
             cases[i] = replace(cases[i], met=met)
         return cases
+
+    def _answers(
+        self, iteration: int, skills: SkillSet, problems: Sequence[r.Problem]
+    ) -> list[str | None]:
+        """What the reasoner answers with these skills; ``None`` where it cannot be read."""
+        asked = [
+            r.Asked(
+                self.context,
+                "reasoner",
+                skills,
+                iteration=iteration,
+                problem=problem,
+                reading=self._reading,
+                world=not self.config.context,
+            )
+            for problem in problems
+        ]
+        return [r.read_answer(t) for t in self._call("reasoner", "reasoner", iteration, asked)]
 
     def _learn(
         self, iteration: int, side: r.Side, skills: SkillSet, cases: tuple[r.Case, ...]
@@ -191,19 +197,7 @@ class SkillRun:
         """The reasoner's accuracy in the exam; ``None`` without one."""
         if not self.exam:
             return None
-        asked = [
-            r.Asked(
-                self.context,
-                "reasoner",
-                skills,
-                iteration=iteration,
-                problem=r.Problem(task.question, ()),
-                reading=self._reading,
-                world=not self.config.context,
-            )
-            for task in self.exam
-        ]
-        said = [r.read_answer(t) for t in self._call("reasoner", "reasoner", iteration, asked)]
+        said = self._answers(iteration, skills, [r.Problem(t.question, ()) for t in self.exam])
         right = [
             answer is not None and task.truth is not None and same(answer, task.truth, task.grader)
             for task, answer in zip(self.exam, said, strict=True)
