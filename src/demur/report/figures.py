@@ -35,6 +35,8 @@ PICKER_FIRST = (
     "brier",
     "confidence_mean",
     "reward",
+    "exam",
+    "solved",
 )
 
 
