@@ -135,7 +135,7 @@ def test_it_draws_and_fits_a_phone_in_either_scheme(report: Path, dark: bool) ->
     told = said(result.stdout)
     assert told["width"] == "390"
     assert told["wide"] == "" and int(told["scroll"]) <= 390
-    assert told["plots"] == told["drawn"] == str(9 + 3)
+    assert told["plots"] == told["drawn"] == str(9 + 4)
     assert int(told["lines"]) == 8 * (2 + 1)  # two seeds and their mean, after picking a metric
     assert int(told["hidden"]) == int(told["marks"]) - 2  # an arm's mark and its seeds
     assert told["pressed"] == "false"

