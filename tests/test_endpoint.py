@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from contracts import make_group
 from demur.anchors import judge_round
 from demur.anchors.judge import Judge
 from demur.config import check_recipe, load_recipe
-from demur.errors import ConfigError, EndpointError
+from demur.errors import ConfigError, EndpointError, RunFolderError
 from demur.games.rounds import read
 from demur.meters import batch_stats
 from demur.policies import endpoint
 from demur.policies.endpoint import KEY, EndpointPolicy, LostAnswers
+from demur.policies.responses import Responses
 from demur.reply import render
 from demur.schema import Message, Reward, Sampling, Unparsed
 from demur.supplies import check_judges
@@ -85,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, json.dumps({
                 "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": stop}],
+                "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
             }).encode())  # fmt: skip
 
     def send(self, status: int, body: bytes, kind: str = "application/json") -> None:
@@ -131,6 +134,48 @@ def test_what_may_pass_is_asked_again(server: Server, faults: list[str]) -> None
     [[said]] = policy.reply(DIALOGUES[:1], 1, SAMPLING)
     assert said.text == render("0", 0.9)
     assert len(server.requests) == len(faults) + 1
+
+
+@pytest.mark.parametrize("faults", [["broken", "text", "empty"], ["broken", "429", "cut"]])
+def test_a_broken_body_is_asked_for_again(
+    server: Server, faults: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "PAUSE", 0.01)
+    server.faults = list(faults)
+    [[said]] = EndpointPolicy(server.url, "small").reply(DIALOGUES[:1], 1, SAMPLING)
+    assert said.text == render("0", 0.9) and len(server.requests) == len(faults) + 1
+
+
+def test_nothing_is_asked_twice_where_answers_are_kept(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "kept" / "responses.jsonl"
+
+    def policy() -> EndpointPolicy:
+        return EndpointPolicy(server.url, "small", responses=Responses(file))
+
+    first = policy()
+    said = first.reply(DIALOGUES, 2, SAMPLING)
+    assert len(server.requests) == 6 and first.usage.asked == 6 and first.usage.kept == 0
+    assert first.reply(DIALOGUES, 2, SAMPLING) == said
+    with file.open("a") as torn:
+        torn.write('{"request": "ab", "te')
+    again = policy()
+    assert again.reply(DIALOGUES, 2, SAMPLING) == said
+    assert policy().reply(DIALOGUES, 2, SAMPLING) == said and len(server.requests) == 6
+    assert again.usage.asked == 0 and again.usage.kept == 6
+    assert (again.usage.prompt_tokens, again.usage.completion_tokens) == (42, 18)
+    policy().reply(DIALOGUES[:1], 1, Sampling(0.7, 17, 5))
+    policy().reply(DIALOGUES[:1], 1, Sampling(0.7, 16, 6 + 2**20))
+    assert len(server.requests) == 8, "another length or seed is another request"
+    EndpointPolicy(server.url, "large", responses=Responses(file)).reply(DIALOGUES, 2, SAMPLING)
+    assert len(server.requests) == 14, "so is another model"
+    assert "hush" not in file.read_text()
+
+
+def test_kept_answers_that_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "responses.jsonl"
+    file.write_text('{"request": "a", "text": "x", "stop": "stop"}\n[1]\n')
+    with pytest.raises(RunFolderError, match=r"responses\.jsonl, line 2 is no answer"):
+        Responses(file)
 
 
 @pytest.mark.parametrize(

@@ -10,23 +10,56 @@ goes nowhere but into the request's header.
 from __future__ import annotations
 
 import os
+import threading
+import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import openai
 from openai.types.chat import ChatCompletion
 
 from demur.errors import ConfigError, EndpointError
+from demur.policies.responses import Answer, Responses, digest
 from demur.schema import Completion, Dialogue, Sampling
 
 KEY = "OPENAI_API_KEY"
 """The environment variable that holds the key; a server that wants none gets a stand-in."""
+PAUSE, LONGEST_PAUSE = 0.25, 8.0
+"""Seconds before a broken answer is asked for again: the first time, and at most."""
 
 
 class LostAnswers(UserWarning):
     """A server did not give some of its answers in time."""
+
+
+@dataclass
+class Usage:
+    """Answers and tokens so far: asked for now, and found among what was kept.
+
+    ``uncounted`` answers came without a count of tokens.
+    """
+
+    asked: int = 0
+    kept: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    uncounted: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, answer: Answer, again: bool = False) -> None:
+        """Count one answer; tokens of one that was kept were paid before, and count all the same.
+
+        So the figures of a run that was stopped are those of one that was not.
+        """
+        with self._lock:
+            self.asked += not again
+            self.kept += again
+            self.uncounted += answer.prompt_tokens is None
+            self.prompt_tokens += answer.prompt_tokens or 0
+            self.completion_tokens += answer.completion_tokens or 0
 
 
 class EndpointPolicy:
@@ -44,6 +77,7 @@ class EndpointPolicy:
         concurrency: int = 8,
         timeout: float = 120.0,
         retries: int = 6,
+        responses: Responses | None = None,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(
@@ -51,6 +85,8 @@ class EndpointPolicy:
             )
         self.name, self.url, self.model = model, url, model
         self.concurrency, self.lost = concurrency, 0
+        self.usage = Usage()
+        self._responses, self._retries = responses, retries
         key = os.environ.get(KEY) or "none"
         self._client = openai.OpenAI(
             base_url=url, api_key=key, timeout=timeout, max_retries=retries
@@ -95,24 +131,52 @@ class EndpointPolicy:
         return [said[i * n : (i + 1) * n] for i in range(len(dialogues))]
 
     def _ask(self, dialogue: Dialogue, seed: int, sampling: Sampling) -> Completion:
-        messages = [{"role": m.role, "content": m.content} for m in dialogue]
+        request = {
+            "model": self.model,
+            "messages": [{"role": m.role, "content": m.content} for m in dialogue],
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+            "seed": seed,
+        }
+        name = digest(request)
+        answer = None if self._responses is None else self._responses.get(name)
+        if answer is not None:
+            self.usage.add(answer, again=True)
+            return Completion(answer.text, stop=answer.stop)
         try:
-            found = self._client.chat.completions.create(
-                model=self.model,
-                messages=messages,  # type: ignore[arg-type]
-                temperature=sampling.temperature,
-                max_tokens=sampling.max_tokens,
-                seed=seed,
-            )
+            found = self._create(request)
         except openai.APITimeoutError:
             return Completion("", stop="lost")
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
-            self._explain(error)
-        if not isinstance(found, ChatCompletion) or not found.choices:  # the client checks neither
-            self._explain(None)
-        choice = found.choices[0]
-        cut = choice.finish_reason == "length"
-        return Completion(choice.message.content or "", stop="length" if cut else "stop")
+        choice, usage = found.choices[0], found.usage
+        answer = Answer(
+            choice.message.content or "",
+            "length" if choice.finish_reason == "length" else "stop",
+            None if usage is None else usage.prompt_tokens,
+            None if usage is None else usage.completion_tokens,
+        )
+        self.usage.add(answer)
+        if self._responses is not None:
+            self._responses.keep(name, answer)
+        return Completion(answer.text, stop=answer.stop)
+
+    def _create(self, request: dict[str, Any]) -> ChatCompletion:
+        """One answer; a body that is no chat completion is asked for again, as the client won't."""
+        for tried in range(self._retries + 1):
+            try:
+                found = self._client.chat.completions.create(**request)
+            except openai.APITimeoutError:
+                raise
+            except openai.APIResponseValidationError:
+                found = None
+            except openai.OpenAIError as error:
+                self._explain(error)
+            except ValueError:  # a body that is no JSON
+                found = None
+            if isinstance(found, ChatCompletion) and found.choices:  # the client checks neither
+                return found
+            if tried < self._retries:
+                time.sleep(min(PAUSE * 2**tried, LONGEST_PAUSE))
+        self._explain(None)
 
     def _explain(self, error: Exception | None) -> NoReturn:
         """One sentence with the fix; the server's own words may hold a part of the key."""

@@ -305,8 +305,9 @@ def material(config: Skills, seed: int) -> tuple[str, list[Task]]:
         with open(config.context, encoding="utf-8") as file:
             context = file.read().strip()
     except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
-            f"cannot read the context {config.context} ({error}); check skills.context"
+            f"cannot read the context {config.context} ({why}); check skills.context"
         ) from error
     if not context:
         raise ConfigError(
