@@ -79,14 +79,7 @@ class RunFolder:
 
     def log(self, metrics: Mapping[str, object]) -> None:
         """Append one line to ``metrics.jsonl``; nan becomes null. The line is there on return."""
-        line = (json.dumps(plain(metrics)) + "\n").encode()
-        path = self.path / METRICS
-        with _explained(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                _write_all(descriptor, line)
-            finally:
-                os.close(descriptor)
+        append_line(self.path / METRICS, metrics)
 
     def episodes(self, step: int, rows: Sequence[Row]) -> Path | None:
         """Write the episodes of one step as Parquet; without rows there is no file."""
@@ -221,6 +214,22 @@ def atomic_write(path: str | Path, content: str | bytes) -> Path:
             raise
         _sync(path.parent)
     return path
+
+
+def append_line(path: Path, record: Mapping[str, object], *, synced: bool = False) -> None:
+    """Append one JSON line; what is not a finite number becomes null.
+
+    The line is there on return; ``synced``, it outlives a power cut. Raises ``RunFolderError``.
+    """
+    line = (json.dumps(plain(record)) + "\n").encode()
+    with _explained(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _write_all(descriptor, line)
+            if synced:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

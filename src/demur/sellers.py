@@ -63,24 +63,19 @@ def sell_figures(
     """
     shown = _offers(split, offers, seed)
     asked = [market.sell(offer) for offer in shown]
-    items = [offer.item for offer in shown]
     said: dict[str, list[str | None]] = {
         mode: _exactly(policy, shown, asked, Sampling(1.0, MAX_TOKENS, seed, opening=opening))
         for mode, opening in OPENINGS.items()
     }
     belief = choice_odds(policy, [market.believe(o) for o in shown], ("yes", "no"))[:, 0]
-    figures = _Table(shown).figures(said, belief)
-    states = hidden_states(policy, asked)
-    known = np.array([offer.truth != "?" for offer in shown])
-    present = np.array([offer.truth == "yes" for offer in shown])
+    table, states = _Table(shown), hidden_states(policy, asked)
+    known, present = table.status != "unknown", table.status == "yes"
     probed = np.full(len(shown), np.nan)
-    probed[known] = probe_scores(states[known], present[known], list(np.array(items)[known]))
-    over = _Table(shown).over
-    return figures | {
-        "probe_auroc": over(known, auroc, probed, present),
-        "probe_known_auroc": over(
-            np.ones_like(known), auroc, probe_scores(states, known, items), known
-        ),
+    probed[known] = probe_scores(states[known], present[known], table.items[known])
+    told = probe_scores(states, known, table.items)
+    return table.figures(said, belief) | {
+        "probe_auroc": table.over(known, auroc, probed, present),
+        "probe_known_auroc": table.over(np.ones_like(known), auroc, told, known),
     }
 
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 from demur.errors import ConfigError
-
-if TYPE_CHECKING:
-    from demur.games.phrases import Style
-
-STYLES = ("plain", "brief")
 
 
 def evaluate_market(
@@ -23,7 +18,7 @@ def evaluate_market(
     judge: str,
     judge_endpoint: str,
     judge_style: str,
-    n: int,
+    n: int | None,
     max_tokens: int,
     device: str,
     seed: int,
@@ -36,21 +31,22 @@ def evaluate_market(
     from demur import console
     from demur.engine.options import Engine
     from demur.errors import UnknownName
+    from demur.games.phrases import Style
     from demur.policies.local import LocalPolicy
     from demur.results import as_json
     from demur.rubric import try_judge
     from demur.runlog import RunFolder
-    from demur.sellers import judged_figures, sell_figures
+    from demur.sellers import OFFERS, judged_figures, sell_figures
     from demur.supplies import other_policy
 
-    if judge_style not in STYLES:
-        raise UnknownName("style", judge_style, STYLES)
+    if judge_style not in get_args(Style):
+        raise UnknownName("style", judge_style, get_args(Style))
     if endpoint and not judge:
         raise ConfigError(
             "a seller behind an endpoint speaks in its own words: name who reads them, with "
             "--judge MODEL (and --judge-endpoint URL)"
         )
-    started, engine = time.perf_counter(), Engine(device)
+    started, engine, n = time.perf_counter(), Engine(device), n or OFFERS
     policy = other_policy(model, endpoint, engine)
     reader = other_policy(judge, judge_endpoint, engine) if judge else None
     config = {

@@ -112,7 +112,7 @@ def evaluate(
             judge=judge or "",
             judge_endpoint=judge_endpoint,
             judge_style=judge_style,
-            n=n or 900,
+            n=n,
             max_tokens=max_tokens,
             device=checked_device(device),
             seed=seed,

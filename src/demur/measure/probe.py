@@ -8,8 +8,6 @@ Mitchell 2023).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
@@ -27,7 +25,7 @@ INNER = 3
 STRENGTH = 0.1  # inverse regularisation: as many weights as a layer is wide, and few items
 
 
-def probe_scores(states: ArrayLike, labels: ArrayLike, items: Sequence[str]) -> FloatArray:
+def probe_scores(states: ArrayLike, labels: ArrayLike, items: ArrayLike) -> FloatArray:
     """P(label) of each row, (n,), from probes that never saw an item of it.
 
     ``states`` is (n, layers, width), ``labels`` (n,) are booleans, ``items`` names what each row is

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demur.errors import RunFolderError
+from demur.runlog import append_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,6 @@ class Responses:
 
     def keep(self, request: str, answer: Answer) -> None:
         """Write an answer; it is there on return."""
-        line = json.dumps({"request": request, **asdict(answer)}) + "\n"
         with self._lock:
             self._known[request] = answer
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            append_line(self.path, {"request": request, **asdict(answer)})

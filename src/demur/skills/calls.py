@@ -9,14 +9,13 @@ verdict, skill and figure names the calls it came from.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from demur.errors import RunFolderError
 from demur.recipe import Role
-from demur.runlog import atomic_write, dialogue_json, read_metrics
+from demur.runlog import append_line, atomic_write, dialogue_json, read_metrics
 from demur.schema import Dialogue
 from demur.skills.roles import Side
 
@@ -71,8 +70,5 @@ class Journal:
             return list(before["texts"])
         texts = answer(dialogues)
         self.asked += len(texts)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line | {"texts": texts}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, line | {"texts": texts}, synced=True)
         return texts

@@ -13,7 +13,6 @@ whose skills are kept.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 from demur.errors import ConfigError
 from demur.policies.local import LocalPolicy
 from demur.recipe import Role, Skills
-from demur.runlog import RunFolder, atomic_write
+from demur.runlog import RunFolder, append_line, atomic_write
 from demur.schema import Dialogue, Policy, Sampling, Stats, Task
 from demur.skills import replay
 from demur.skills import roles as r
@@ -38,19 +37,17 @@ CHOSEN = "chosen"
 TEMPLATE_TOKENS = 400  # what instructions and a question take of a model's context, amply
 CALM = ("reasoner", "judge")  # roles without chance: the same answer whenever it is asked
 Load = Callable[[str, str], Policy]
-Builder = Callable[[r.Asked], Dialogue]
+WORDS: dict[Role, Callable[[r.Asked], Dialogue]] = {
+    "challenger": r.challenge,
+    "judge": r.judge,
+    "proposer": r.propose,
+    "generator": r.generate,
+}
+"""What each role is shown; the reasoner's words also depend on what fits."""
 
 
 class NothingPosed(UserWarning):
     """A run of skills had no task to learn from."""
-
-
-@dataclass
-class Sides:
-    """The skills of both sides."""
-
-    reasoner: SkillSet = ()
-    challenger: SkillSet = ()
 
 
 @dataclass
@@ -78,26 +75,23 @@ class SkillRun:
 
     def go(self, watch: Callable[[Stats], None] = lambda _: None) -> dict[str, Any]:
         """All iterations, and the replay; gives the contents of ``replay.json``."""
-        started, sides = time.perf_counter(), Sides()
+        started = time.perf_counter()
+        reasoner: SkillSet = ()
+        challenger: SkillSet = ()
         history: list[SkillSet] = []
-        hard: list[r.Case] = []
-        easy: list[r.Case] = []
+        played: list[list[r.Case]] = []
         self.run.rewind()
         atomic_write(self.run.path / ITERATIONS, "")
-        posed, before = 0, self._examined(0, ())
+        before = self._examined(0, ())
         for iteration in range(1, self.config.iterations + 1):
             self.cut, self.unread = r.Cut(), {}
             first = self.journal.number + 1
-            problems = self._problems(iteration, sides)
-            cases = self._cases(iteration, sides.reasoner, problems)
-            posed += len(problems)
-            hard += [c for c in [replay.hardest(cases)] if c is not None]
-            easy += [c for c in [replay.easiest(cases)] if c is not None]
+            cases = self._cases(iteration, reasoner, self._problems(iteration, challenger))
+            played.append(cases)
             failed = tuple(c for c in cases if c.solved is False)
             solved = tuple(c for c in cases if c.solved)
-            one, reasoner = self._learn(iteration, "reasoner", sides.reasoner, failed)
-            two, challenger = self._learn(iteration, "challenger", sides.challenger, solved)
-            sides = Sides(reasoner, challenger)
+            one, reasoner = self._learn(iteration, "reasoner", reasoner, failed)
+            two, challenger = self._learn(iteration, "challenger", challenger, solved)
             history.append(reasoner)
             home = self.run.path / "skills" / f"iteration-{iteration}"
             write_skills(reasoner, home / "reasoner")
@@ -124,19 +118,19 @@ class SkillRun:
             self._trace(iteration, first, cases, one, two)
             self.run.log({**stats, "stage": "skills"})
             watch(stats)
-        if not posed:
+        if not any(played):
             warnings.warn(
                 "not one task of the challenger could be read, so nothing was learned; give the "
                 "role to a model that can follow its instructions (skills.roles.challenger.model)",
                 NothingPosed,
                 stacklevel=2,
             )
-        return self._replay(history, hard, easy)
+        return self._replay(history, played)
 
     # -- one iteration ----------------------------------------------------------------------------
 
-    def _problems(self, iteration: int, sides: Sides) -> list[r.Problem]:
-        asked = r.Asked(self.context, "challenger", sides.challenger, self.config.tasks, iteration)
+    def _problems(self, iteration: int, skills: SkillSet) -> list[r.Problem]:
+        asked = r.Asked(self.context, "challenger", skills, self.config.tasks, iteration)
         text = self._call("challenger", "challenger", iteration, [asked])[0]
         problems = r.read_problems(text, self.config.tasks)
         self._missed("challenger", self.config.tasks - len(problems))
@@ -207,8 +201,10 @@ class SkillRun:
     # -- replay -----------------------------------------------------------------------------------
 
     def _replay(
-        self, history: Sequence[SkillSet], hard: Sequence[r.Case], easy: Sequence[r.Case]
+        self, history: Sequence[SkillSet], played: Sequence[Sequence[r.Case]]
     ) -> dict[str, Any]:
+        hard = [c for cases in played if (c := replay.hardest(cases)) is not None]
+        easy = [c for cases in played if (c := replay.easiest(cases)) is not None]
         rows: list[dict[str, Any]] = []
         on_hard: list[float] = []
         on_easy: list[float] = []
@@ -254,13 +250,7 @@ class SkillRun:
         return self.journal.call(role, side, iteration, by, dialogues, answer)
 
     def _words(self, role: Role, asked: r.Asked) -> Dialogue:
-        builders: dict[str, Builder] = {
-            "challenger": r.challenge,
-            "judge": r.judge,
-            "proposer": r.propose,
-            "generator": r.generate,
-        }
-        return r.reason(asked, self.cut) if role == "reasoner" else builders[role](asked)
+        return r.reason(asked, self.cut) if role == "reasoner" else WORDS[role](asked)
 
     def _voice(self, role: Role) -> Policy:
         player = self.config.player(role)
@@ -292,8 +282,7 @@ class SkillRun:
             ],
             "edits": {"reasoner": _edit(reasoner), "challenger": _edit(challenger)},
         }
-        with (self.run.path / ITERATIONS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.run.path / ITERATIONS, line)
 
 
 def material(config: Skills, seed: int) -> tuple[str, list[Task]]:
