@@ -34,9 +34,7 @@ from demur.errors import ConfigError, DemurError, UnknownName
 from demur.recipe import (
     ROLES,
     STAGES,
-    EngineTable,
     FileTasks,
-    Lora,
     Player,
     PolicyGradient,
     Recipe,
@@ -44,6 +42,7 @@ from demur.recipe import (
     Skills,
     Tasks,
 )
+from demur.tables import EngineTable, Lora, Remote
 
 Toml = dict[str, Any]
 """A TOML table as tomllib reads it."""
@@ -183,6 +182,8 @@ def _known_keys(data: Mapping[str, object], path: Sequence[str | int]) -> list[s
             return list(FileTasks.model_fields)
         case ["lora"]:
             return list(Lora.model_fields)
+        case ["remote"]:
+            return list(Remote.model_fields)
         case ["skills"]:
             return list(Skills.model_fields)
         case ["skills", "roles"]:

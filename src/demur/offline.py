@@ -29,10 +29,9 @@ from demur.learners.offline import (
 )
 from demur.learners.policy_gradient import Supervised
 from demur.learners.preference import Preference
-from demur.policies.local import LocalPolicy
 from demur.recipe import Offline
 from demur.runlog import RunFolder
-from demur.schema import Episode, Stats
+from demur.schema import Episode, Stats, Trainable
 from demur.stages import Progress, Take, sampling_for
 from demur.supplies import anchor_for
 from demur.tasks.source import Source
@@ -43,7 +42,7 @@ FEW = 20
 
 def offline(
     stage: Offline,
-    policy: LocalPolicy,
+    policy: Trainable,
     source: Source,
     at: Progress,
     rng: np.random.Generator,
@@ -102,7 +101,7 @@ def _why(stage: Offline) -> str:
 
 
 def play_once(
-    stage: Offline, policy: LocalPolicy, source: Source, rng: np.random.Generator
+    stage: Offline, policy: Trainable, source: Source, rng: np.random.Generator
 ) -> tuple[list[Kept], int]:
     """What is kept of one pass of play, and the labels or calls that it took."""
     draws = source.draw(stage.dialogues, rng, alone=stage.alone_share)
@@ -122,6 +121,6 @@ def play_once(
     return keep_pairs(groups, verdicts, rng, stage.balance), anchor.budget
 
 
-def _sure(episode: Episode, policy: LocalPolicy, kind: str) -> float | None:
+def _sure(episode: Episode, policy: Trainable, kind: str) -> float | None:
     turn = episode.turns[-1]
     return span_confidence(turn.completion, turn.reply, policy.pieces, kind)

@@ -9,39 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, field_validator, model_validator
 
 from demur.alarms import SENTENCES
 from demur.anchors import SUPPLIED, make_anchor
-from demur.engine.options import SAMPLE_TOKENS, UPDATE_TOKENS, Engine, Precision
 from demur.errors import ConfigError, UnknownName
 from demur.games import SEATS, make_game
 from demur.rewards import check_weights, make_parts
 from demur.schema import Speaker
+from demur.tables import Count, EngineTable, Lora, Positive, Remote, Strict
 from demur.tasks.grader import get_grader
 from demur.tasks.source import MARKET, RELIABILITIES
 from demur.world.questions import FAMILIES, PLAY_FAMILIES
 
 Scalar = bool | int | float | str
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no infinities."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class FileTasks(Strict):
@@ -323,31 +306,6 @@ class Skills(Strict):
         return self.roles.get(role, Player())
 
 
-class EngineTable(Strict):
-    """How the engine computes; see ``demur.engine.options.Engine``. The device is no part of it."""
-
-    precision: Precision = "auto"
-    sample_tokens: Count = SAMPLE_TOKENS
-    update_tokens: Count = UPDATE_TOKENS
-    checkpointing: bool = False
-
-    def on(self, device: str) -> Engine:
-        """The engine's options on a device."""
-        return Engine(device, **self.model_dump())
-
-
-class Lora(Strict):
-    """Learn an adapter of this rank on a frozen model, scaled by ``alpha`` over the rank.
-
-    ``alpha`` is twice the rank if left out. ``targets`` are names of linear layers; without any,
-    all of them but the output's.
-    """
-
-    rank: Count = 16
-    alpha: Positive | None = None
-    targets: list[str] = Field(default=[])
-
-
 class Recipe(Strict):
     """One experiment: tasks and stages. ``source`` names the paper, if there is one.
 
@@ -366,6 +324,7 @@ class Recipe(Strict):
     tasks: Tasks = Field(default=Tasks())
     engine: EngineTable = Field(default=EngineTable())
     lora: Lora | None = None
+    remote: Remote = Field(default=Remote())
     stages: list[Stage] = Field(default=[])
     skills: Skills | None = None
 

@@ -304,20 +304,75 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Trainable(Policy, Protocol):
-    """A policy whose weights can change."""
+    """A policy whose weights can change, here or on an engine elsewhere.
+
+    ``waves`` is in how many parts a round is best played: an engine that is busy with one while
+    another is scored wants two, and is fed the samples of all but the last before ``update``.
+    ``engine`` says how another model that takes part is computed.
+    """
+
+    waves: int
+    engine: Any
+
+    def adapt(self, rank: int, alpha: float | None = None, targets: Sequence[str] = ()) -> None:
+        """Learn a LoRA adapter of this rank from now on, and nothing else."""
+        ...
+
+    def learn_post_completion(self) -> None:
+        """Have the token at which a reply ends and its assessment begins."""
+        ...
+
+    def optimise(
+        self, learning_rate: float, *, warmup: int = 0, decay: int = 0, max_grad_norm: float = 1.0
+    ) -> None:
+        """Start the learning of a stage."""
+        ...
+
+    def keep_reference(self) -> None:
+        """Keep the policy as it is now, for a loss that is tied to it."""
+        ...
+
+    def feed(self, samples: Sequence[Sample], loss: Any) -> None:
+        """Hand over the first samples of a step, ahead of the ``update`` that is given all."""
+        ...
 
     def update(self, samples: Sequence[Sample], loss: Any) -> Stats:
-        """Take one optimiser step (or several, as ``loss`` says) on the samples."""
+        """Take one optimiser step on all samples of a step."""
         ...
 
     def snapshot(self) -> Policy:
         """A frozen copy of the policy as it is now."""
         ...
 
+    def follow(self, other: Any, share: float) -> None:
+        """Move every weight by that share of the way to another policy's."""
+        ...
+
     def save(self, folder: Any) -> None:
-        """Write a loadable Hugging Face folder."""
+        """Write a loadable Hugging Face folder, and what ``load`` reads back."""
         ...
 
     def load(self, folder: Any) -> None:
-        """Read weights, optimiser and generator state back."""
+        """Read weights back."""
+        ...
+
+    def load_optimiser(self, folder: Any) -> None:
+        """Read the optimiser's state back, after ``optimise``."""
+        ...
+
+    def recall(self, folder: Any, name: str) -> Policy:
+        """A snapshot that was saved into a folder."""
+        ...
+
+    @property
+    def level_ids(self) -> tuple[int, ...] | None:
+        """The tokens of the eleven confidence levels, where each is a single one."""
+        ...
+
+    def encode(self, dialogue: Dialogue, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Prompt ids, and the ids of a reply with the token that ends it."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds."""
         ...

@@ -21,14 +21,12 @@ from demur.alarms import Alarms
 from demur.anchors import Anchor
 from demur.anchors.own_confidence import OwnConfidence
 from demur.baselines import calibrate_shares
-from demur.engine.options import Engine
 from demur.games import RESPONDER, Game, Opposed, Remembering
 from demur.learners import policy_gradient
 from demur.learners.advantage import RunningMeans
 from demur.learners.distil import demonstrations
 from demur.learners.samples import Losses
 from demur.measure.shares import IDENTITY, ShareTable
-from demur.policies.local import LocalPolicy
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.rewards import make_parts, score
 from demur.schema import Group, Policy, Reward, Sampling, Stats, Trainable, Verdict
@@ -74,7 +72,7 @@ class Progress:
     parts: Callable[[], dict[str, Any]] = dict
     stopped: str = ""
     opponents: list[Policy] = field(default_factory=list)
-    past: LocalPolicy | None = None
+    past: Any = None
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint."""
@@ -88,15 +86,15 @@ class Progress:
             self.past.save(folder / PAST)
 
     @classmethod
-    def load(cls, folder: Path, engine: Engine) -> Progress:
-        """Read it back."""
+    def load(cls, folder: Path, policy: Trainable) -> Progress:
+        """Read it back; the policy recalls its own past."""
         said = json.loads((folder / PROGRESS).read_text())
         parts = said.pop("parts")
         at = cls(**said, parts=lambda: parts)
         past = sorted((folder / OPPONENTS).glob("*"))
-        at.opponents = [LocalPolicy.from_folder(p, f"past-{p.name}", engine) for p in past]
+        at.opponents = [policy.recall(p, f"past-{p.name}") for p in past]
         if (folder / PAST).exists():
-            at.past = LocalPolicy.from_folder(folder / PAST, PAST, engine)
+            at.past = policy.recall(folder / PAST, PAST)
         return at
 
 
@@ -110,7 +108,7 @@ def label_shares(source: Source, labels: int, rng: np.random.Generator) -> Share
 
 
 def distil(
-    stage: Distil, policy: LocalPolicy, source: Source, at: Progress, rng: np.random.Generator
+    stage: Distil, policy: Trainable, source: Source, at: Progress, rng: np.random.Generator
 ) -> Take:
     """Supervised steps on what private deliberation concludes; the only anchor is ``labels``."""
     shares = label_shares(source, stage.labels, rng)

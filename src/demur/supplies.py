@@ -24,7 +24,7 @@ from demur.policies.endpoint import EndpointPolicy
 from demur.policies.folder import model_folder
 from demur.policies.local import LocalPolicy
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
-from demur.schema import Claim, Policy, Sampling, Task
+from demur.schema import Claim, Policy, Sampling, Task, Trainable
 from demur.tasks.grader import same
 from demur.tasks.source import Source, perturb
 from demur.world.market import sold
@@ -36,10 +36,10 @@ ALONE_TOKENS = 32
 
 def anchor_for(
     stage: PolicyGradient | Offline,
-    policy: LocalPolicy,
+    policy: Trainable,
     source: Source,
     rng: np.random.Generator,
-    past: LocalPolicy | None = None,
+    past: Policy | None = None,
 ) -> Anchor:
     """The anchor of a stage, with what a run supplies to it; ``past`` is an earlier self."""
     voice = policy if past is None else past

@@ -29,11 +29,11 @@ from demur.learners.imitate import imitations
 from demur.learners.samples import make_samples
 from demur.meters import batch_stats
 from demur.offline import offline
-from demur.policies.local import LocalPolicy
 from demur.pool import claim_settings, task_pool
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
+from demur.rounds import Round, in_waves
 from demur.runlog import RunFolder
-from demur.schema import Sampling, Stats
+from demur.schema import Sample, Sampling, Stats, Trainable
 from demur.stages import (
     Memory,
     Progress,
@@ -54,12 +54,12 @@ Watch = Callable[[dict[str, Any]], None]
 @heap_at_rest()
 def train(
     recipe: Recipe,
-    policy: LocalPolicy,
+    policy: Trainable,
     run: RunFolder,
     *,
     seed: int = 0,
     watch: Watch = lambda _: None,
-    probe: Callable[[LocalPolicy], Stats] | None = None,
+    probe: Callable[[Any], Stats] | None = None,
 ) -> Progress:
     """Run every stage of a recipe from the policy as it is, or on from the run's last checkpoint.
 
@@ -73,7 +73,7 @@ def train(
         policy.learn_post_completion()
     if recipe.lora is not None:
         low = recipe.lora
-        policy.adapt(low.rank, low.alpha or 2 * low.rank, low.targets)
+        policy.adapt(low.rank, low.alpha, low.targets)
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
     thinking = Sampling(1.0, recipe.tasks.max_tokens, seed)
     alone = tasks if needs_private(recipe) else []
@@ -81,7 +81,7 @@ def train(
     source = Source(tasks, claim_settings(recipe.tasks), private)
     at, saved = Progress(), run.rewind()
     if saved is not None:
-        at = Progress.load(saved.path, policy.engine)
+        at = Progress.load(saved.path, policy)
         policy.load(saved.path)
     started -= at.seconds
     for number in range(at.stage, 0 if at.stopped else len(recipe.stages)):
@@ -121,7 +121,7 @@ def train(
     return at
 
 
-def _checkpoint(run: RunFolder, policy: LocalPolicy, at: Progress) -> None:
+def _checkpoint(run: RunFolder, policy: Trainable, at: Progress) -> None:
     def write(folder: Path) -> None:
         policy.save(folder)
         at.save(folder)
@@ -131,7 +131,7 @@ def _checkpoint(run: RunFolder, policy: LocalPolicy, at: Progress) -> None:
 
 def reinforce(
     stage: PolicyGradient,
-    policy: LocalPolicy,
+    policy: Trainable,
     source: Source,
     at: Progress,
     rng: np.random.Generator,
@@ -165,26 +165,32 @@ def reinforce(
             draws = game.draws(stage.prompts)
         else:
             draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
-        groups = game(policy, draws, stage.group, sampling_for(stage, rng))
-        verdicts = judge_round(anchor, groups)
-        rewards = till.pay(groups, verdicts)
-        samples = make_samples(
-            *till.learned_from(groups, verdicts, rewards, step),
-            pieces=policy.pieces,
-            baseline=stage.advantage,
-            baselines={name: seat.advantage for name, seat in stage.seats.items()},
-            means=memory.means,
-            level_ids=policy.level_ids,
-            score_weight=stage.expected_score,
-            losses=till.losses,
-        )
-        samples += imitations(groups, verdicts, policy, stage.imitate, stage.imitate_assessment)
+        played, samples = Round(), list[Sample]()
+        for groups, last in in_waves(game, policy, draws, stage.group, sampling_for(stage, rng)):
+            verdicts = judge_round(anchor, groups)
+            rewards = till.pay(groups, verdicts)
+            learned = make_samples(
+                *till.learned_from(groups, verdicts, rewards, step),
+                pieces=policy.pieces,
+                baseline=stage.advantage,
+                baselines={name: seat.advantage for name, seat in stage.seats.items()},
+                means=memory.means,
+                level_ids=policy.level_ids,
+                score_weight=stage.expected_score,
+                losses=till.losses,
+            )
+            learned += imitations(groups, verdicts, policy, stage.imitate, stage.imitate_assessment)
+            if not last:
+                policy.feed(learned, loss)
+            played.add(groups, verdicts, rewards)
+            samples += learned
         stats: Stats = {}
         for _ in range(stage.epochs):
             stats = policy.update(samples, loss)
         if isinstance(anchor, PastVersion) and at.past is not None and anchor.average:
             at.past.follow(policy, 1.0 - anchor.average)
-        stats |= batch_stats(groups, verdicts, rewards) | memory.votes(groups, verdicts)
+        stats |= batch_stats(played.groups, played.verdicts, played.rewards)
+        stats |= memory.votes(played.groups, played.verdicts)
         stats |= memory.alarms(stats)
         at.budget, at.stopped = before + anchor.budget, memory.alarms.stop
         return stats | {"anchor_budget": at.budget}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +30,17 @@ from demur.flags import (
     overrides,
     use_threads,
 )
+
+if TYPE_CHECKING:
+    from demur.recipe import Recipe
+    from demur.schema import Trainable
+
+
+class Where(StrEnum):
+    """Where a model learns."""
+
+    local = "local"
+    tinker = "tinker"
 
 
 def study(
@@ -125,6 +137,22 @@ def train(
             "skills, which change no weights.",
         ),
     ] = "",
+    policy_: Annotated[
+        Where,
+        typer.Option(
+            "--policy",
+            help="Where the model learns: [cyan]local[/cyan], in this process, or "
+            "[cyan]tinker[/cyan], as an adapter on an engine at --base-url.",
+        ),
+    ] = Where.local,
+    base_url: Annotated[
+        str,
+        typer.Option(
+            "--base-url",
+            help="Address of an engine that speaks the Tinker protocol; its key, if it wants one, "
+            "is read from TINKER_API_KEY.",
+        ),
+    ] = "",
     device: Device = "auto",
     tasks: TaskFile = None,
     question: QuestionColumn = "question",
@@ -142,6 +170,11 @@ def train(
     [dim]demur train demur --out runs/demur[/dim]
     [dim]demur train majority --model ./my-model --tasks train.jsonl --out runs/mine[/dim]
 
+    The same recipes train an adapter on an engine elsewhere (the Tinker service, or SkyRL):
+
+    [dim]demur train demur --policy tinker --base-url http://127.0.0.1:8000 --model NAME
+    --out runs/far[/dim]
+
     A recipe of skills changes no weights and writes down what it learns:
 
     [dim]demur train ctx2skill --endpoint http://127.0.0.1:8000/v1 --model NAME
@@ -151,8 +184,6 @@ def train(
 
     from demur import console
     from demur.config import apply_overrides, check_recipe, read_recipe
-    from demur.policies.folder import model_folder
-    from demur.policies.local import LocalPolicy
     from demur.pool import task_pool
     from demur.report import write_report
     from demur.runlog import RunFolder
@@ -197,9 +228,10 @@ def train(
         task_pool(resolved.tasks, np.random.default_rng(0))
     check_judges(resolved)
     use_threads()
-    engine = resolved.engine.on(checked_device(device))
-    policy = LocalPolicy.from_folder(model_folder(model), engine=engine)
     settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
+    if policy_ is Where.tinker:
+        settings["policy"] = policy_.value
+    policy = _policy(resolved, policy_, base_url, model, checked_device(device), seed)
     run = RunFolder(out, settings, resume=resume)
     steps = sum(stage.steps for stage in resolved.stages)
     title = out.resolve().name
@@ -223,6 +255,33 @@ def train(
     for name, where in seen.items():
         console.out.print(f"{name}: {where}", highlight=False, markup=False, soft_wrap=True)
     console.out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _policy(
+    recipe: Recipe, where: Where, base_url: str, model: str, device: str, seed: int
+) -> Trainable:
+    """The model that learns, here or on an engine, before a folder is made."""
+    from demur.policies.folder import model_folder
+    from demur.policies.local import LocalPolicy
+
+    if where is Where.local:
+        if base_url:
+            raise ConfigError("--base-url is an engine's address: add --policy tinker")
+        engine = recipe.engine.on(device)
+        return LocalPolicy.from_folder(model_folder(model), engine=engine)
+    from demur.policies.connection import Connection
+    from demur.policies.tinker import TinkerPolicy
+    from demur.remote import check_remote
+
+    if not base_url:
+        raise ConfigError("--policy tinker needs the engine's address: add --base-url URL")
+    check_remote(recipe)
+    link = Connection(base_url, recipe.remote.patience)
+    name = str(model_folder(model)) if model == "seed" else model
+    policy = TinkerPolicy(link, name, seed=seed, remote=recipe.remote)
+    if recipe.assesses:
+        policy.learn_post_completion()
+    return policy
 
 
 def pretrain(

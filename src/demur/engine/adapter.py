@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -119,6 +120,29 @@ def weights_digest(folder: Path) -> str:
 def write_base(folder: Path, digest: str) -> None:
     """Note beside an adapter which weights it was made for."""
     (folder / BASE).write_text(json.dumps({"weights_sha256": digest}) + "\n")
+
+
+def adopt(folder: Path, rank: int, alpha: float, base: str) -> None:
+    """Give an adapter's weights that were trained elsewhere their settings in peft's layout.
+
+    The layers are those that have weights; ``base`` is a folder, or a name of what is not here.
+    """
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        layers = {key.partition(".lora_")[0].rpartition(".")[2] for key in file.keys()}  # noqa: SIM118
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(layers),
+        "inference_mode": True,
+    }
+    (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")
+    if Path(base).is_dir():
+        write_base(folder, weights_digest(Path(base)))
 
 
 def check_adapter(folder: Path) -> tuple[Path, str]:

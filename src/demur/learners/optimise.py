@@ -18,6 +18,7 @@ from demur.engine.adapter import EarlierAdapter
 from demur.engine.options import Engine
 from demur.engine.settings import autocast, out_of_memory
 from demur.errors import EngineError, TrainingError
+from demur.learners.schedule import Schedule
 from demur.schema import Sample, Stats
 
 Reference = PreTrainedModel | EarlierAdapter
@@ -61,11 +62,7 @@ class Loss(Protocol):
 
 
 class Optimiser:
-    """AdamW over what of a model is trainable, with its schedule.
-
-    The rate rises linearly over ``warmup`` updates and, where ``decay`` is given, then falls
-    linearly to a tenth over that many.
-    """
+    """AdamW over what of a model is trainable, with its ``Schedule``."""
 
     def __init__(
         self,
@@ -81,7 +78,7 @@ class Optimiser:
         self.adamw = torch.optim.AdamW(
             self.parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         )
-        self.rate, self.warmup, self.decay = learning_rate, warmup, decay
+        self.schedule = Schedule(learning_rate, warmup, decay)
         self.max_norm, self.taken = max_grad_norm, 0
 
     def step(
@@ -174,7 +171,7 @@ class Optimiser:
                 "and start from the last checkpoint kept, with --model and a new --out"
             )
         for group in self.adamw.param_groups:
-            group["lr"] = self.rate * self.schedule()
+            group["lr"] = self.schedule.at(self.taken)
         try:
             self.adamw.step()  # the first one allocates its two moments, before it changes anything
         except (RuntimeError, MemoryError) as error:
@@ -186,14 +183,6 @@ class Optimiser:
             ) from error
         self.taken += 1
         return _averages(totals) | {"grad_norm": norm, "samples": float(count)}
-
-    def schedule(self) -> float:
-        """The share of the full rate that the next step takes."""
-        if self.taken < self.warmup:
-            return (self.taken + 1) / self.warmup
-        if self.decay:
-            return max(0.1, 1.0 - 0.9 * (self.taken - self.warmup) / self.decay)
-        return 1.0
 
     def save(self, path: Path, **facts: Any) -> None:
         """Write the state, and ``facts`` with it."""

@@ -32,7 +32,7 @@ from demur.engine.settings import autocast, keep_memory, out_of_memory, place
 from demur.errors import ConfigError, EngineError, ModelFolderError, TrainingError
 from demur.learners.optimise import Loss, Optimiser, Reference, set_checkpointing
 from demur.policies.folder import check_model_folder
-from demur.policies.tokens import Tokens
+from demur.policies.tokens import Tokens, stops
 from demur.reply import POST_COMPLETION
 from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
 
@@ -51,6 +51,8 @@ class VocabularyWarning(UserWarning):
 class LocalPolicy(Tokens):
     """A causal language model and its optimiser."""
 
+    waves = 1  # sampling and scoring would share the same cores
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -63,7 +65,7 @@ class LocalPolicy(Tokens):
         self.engine = engine
         self.model = model.eval().to(place(engine))
         set_checkpointing(self.model, engine.checkpointing)
-        super().__init__(tokenizer, name, _stops(model, tokenizer))
+        super().__init__(tokenizer, name, stops(model.generation_config, tokenizer))
         self.version = 0
         self.shared_prefix = use_tree(model) if shared_prefix is None else shared_prefix
         self.reference: Reference | None = None
@@ -213,10 +215,11 @@ class LocalPolicy(Tokens):
 
     # -- learning ---------------------------------------------------------------------------------
 
-    def adapt(self, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
+    def adapt(self, rank: int, alpha: float | None = None, targets: Sequence[str] = ()) -> None:
         """Learn a LoRA adapter from now on, and nothing else; see ``demur.engine.adapter``.
 
-        Raises ``ConfigError``, and ``ModelFolderError`` for a model that came from no folder.
+        ``alpha`` is twice the rank if left out. Raises ``ConfigError``, and ``ModelFolderError``
+        for a model that came from no folder.
         """
         if adapter.adapted(self.model):
             raise ConfigError(
@@ -225,7 +228,7 @@ class LocalPolicy(Tokens):
         home = Path(self.model.name_or_path)
         if not self.model.name_or_path or not home.is_dir():
             raise ModelFolderError("an adapter needs a base in a folder, to be worn on again")
-        adapter.attach(self.model, rank, alpha, targets)
+        adapter.attach(self.model, rank, alpha or 2 * rank, targets)
         self.base = adapter.weights_digest(home)
 
     def optimise(
@@ -248,6 +251,9 @@ class LocalPolicy(Tokens):
             self.reference = EarlierAdapter(self.model, None if fresh else worn)
             return
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
+
+    def feed(self, samples: Sequence[Sample], loss: Loss) -> None:
+        """Nothing: there is no time to be won before all samples of the step are there."""
 
     def update(self, samples: Sequence[Sample], loss: Loss) -> Stats:
         """One optimiser step on all samples (accumulated over micro-batches).
@@ -289,6 +295,10 @@ class LocalPolicy(Tokens):
         )
         past.version = self.version
         return past
+
+    def recall(self, folder: str | Path, name: str) -> LocalPolicy:
+        """A snapshot from where it was saved."""
+        return LocalPolicy.from_folder(folder, name, self.engine)
 
     def learn_post_completion(self) -> None:
         """Give the model the token at which a reply ends and its assessment begins, if it has none.
@@ -334,8 +344,8 @@ class LocalPolicy(Tokens):
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         if self.model.generation_config is not None:  # others that serve it shall stop there too
-            stops = _stops(self.model, self.tokenizer) | self.stop_ids
-            self.model.generation_config.eos_token_id = sorted(stops)
+            ends = stops(self.model.generation_config, self.tokenizer) | self.stop_ids
+            self.model.generation_config.eos_token_id = sorted(ends)
         self.model.save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
         if self.optimiser is not None:
@@ -370,12 +380,6 @@ class LocalPolicy(Tokens):
             reference = copy.deepcopy(self.model).eval().requires_grad_(False)
             load_model(reference, kept)
             self.reference = reference
-
-
-def _stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = model.generation_config.eos_token_id if model.generation_config else None
-    several = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(i) for i in (*several, tokenizer.eos_token_id) if i is not None)
 
 
 def quiet_libraries(threads: int | None) -> None:

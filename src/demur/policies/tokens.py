@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jinja2 import TemplateError
 from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from demur.errors import ModelFolderError
 from demur.reply import POST_COMPLETION
@@ -132,6 +132,15 @@ class Tokens:
             [list(b) for b in bodies], clean_up_tokenization_spaces=False
         )
         return texts
+
+
+def stops(
+    generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase
+) -> frozenset[int]:
+    """The tokens that end a model's turn: those it is configured with, and the tokenizer's."""
+    configured = generation.eos_token_id if generation else None
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(i) for i in (*several, tokenizer.eos_token_id) if i is not None)
 
 
 def _agreement(a: str, b: str) -> int:

@@ -1,0 +1,250 @@
+"""Samples and a loss in the words of the Tinker protocol.
+
+An engine knows a few losses. With rho = exp(lp - lp_behaviour) and advantage A, a token costs
+
+    importance_sampling   -rho A
+    ppo                   -min(rho A, clip(rho, low, high) A)
+    cispo                 -stop_gradient(clip(rho, low, high)) A lp
+    cross_entropy         -w lp
+
+and a batch costs the sum over its tokens, or (SkyRL's JAX backend) the mean over its sequences of
+the mean over all their positions. How ``PolicyGradient`` weighs samples against each other is put
+into the advantages. What would scale a whole step alike is left out, as Adam divides by it; it
+comes back in ``Fed.whole``, by which a limit on the gradient's norm has to be multiplied.
+
+An engine has no loss that is an expectation over confidence levels. The expected score
+
+    d/dtheta sum_k pi(k) l_k  =  E_k~pi [ (l_k - b) d/dtheta log pi(k) ]
+
+is estimated from levels that were drawn: in play by the level stated, against a baseline b of the
+other replies of the group that would have been paid alike; for a demonstration by ``draws`` of its
+level token, a token that is no level costing 1, the worst.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demur.learners.policy_gradient import PolicyGradient
+from demur.schema import ExpectedScore, Sample, Stats
+
+Name = Literal["importance_sampling", "ppo", "cispo", "cross_entropy"]
+GIVEN: Name = "cross_entropy"
+NO_LEVEL = 1.0
+"""What a token that states no level costs: as much as the worst of levels, by Brier."""
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One sequence of n positions: what is read, what should follow each token, and its credit.
+
+    ``tokens`` and ``targets`` are (n,) ids; ``credit`` (n,) are advantages or weights, 0 over the
+    prompt; ``logprobs`` (n,) those under which targets were drawn.
+    """
+
+    tokens: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    credit: NDArray[np.float32]
+    logprobs: NDArray[np.float32]
+
+    def sent(self, types: Any, loss: Name) -> Any:
+        """As the client library's own type."""
+        inputs: dict[str, Any] = {"target_tokens": self.targets}
+        if loss == "cross_entropy":
+            inputs["weights"] = self.credit
+        else:
+            inputs |= {"advantages": self.credit, "logprobs": self.logprobs}
+        return types.Datum(
+            model_input=types.ModelInput.from_ints(self.tokens.tolist()), loss_fn_inputs=inputs
+        )
+
+
+def datum(sample: Sample, credit: Sequence[float], factor: float, sums: bool) -> Datum:
+    """A sample with a credit for each completion token, times ``factor``.
+
+    Where the engine takes the mean over positions (not ``sums``), it is multiplied out again.
+    """
+    whole = np.array((*sample.prompt_ids, *sample.completion_ids), dtype=np.int64)
+    opening, length = len(sample.prompt_ids) - 1, len(whole) - 1
+    weights = np.zeros(length, dtype=np.float32)
+    weights[opening:] = np.asarray(credit, dtype=np.float32) * factor * (1 if sums else length)
+    logprobs = np.zeros(length, dtype=np.float32)
+    logprobs[opening:] = sample.logprobs or 0.0
+    return Datum(whole[:-1], whole[1:], weights, logprobs)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Datums for one loss with its settings.
+
+    ``samples`` are those that the datums are of, in their order, where there is one for each.
+    """
+
+    loss: Name
+    datums: tuple[Datum, ...]
+    config: dict[str, float]
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What some samples of a step send, and the scale that was left out.
+
+    Over all that a step sends, the gradient is the engine's divided by the sum of ``whole``, times
+    (where the engine takes means) the sum of ``count``.
+    """
+
+    requests: tuple[Request, ...]
+    whole: float
+    count: int
+
+
+def feed_gradient(samples: Sequence[Sample], loss: PolicyGradient, name: Name, sums: bool) -> Fed:
+    """What policy gradient sends for some samples of a step.
+
+    Samples without behaviour log-probabilities are given texts: they are sent as cross-entropy.
+    """
+    if not samples:
+        return Fed((), 0.0, 0)
+    mean = sum(len(s.completion_ids) for s in samples) / len(samples)
+    baselines = _baselines(samples)
+    drawn: list[tuple[Sample, Datum]] = []
+    given: list[tuple[Sample, Datum]] = []
+    for sample, baseline in zip(samples, baselines, strict=True):
+        length = len(sample.completion_ids)
+        factor = 1.0 / length if loss.normalise == "grpo" else 1.0
+        credit = list(sample.advantages)
+        if sample.expected_score is not None:
+            # Scores are averaged over samples, tokens as normalise says: this is their exchange.
+            tokens = {"grpo": length, "dr_grpo": loss.constant_length, "bnpo": mean}
+            term = sample.expected_score
+            cost = _cost(term, sample.completion_ids[term.position])
+            credit[term.position] += term.weight * (baseline - cost) * tokens[loss.normalise]
+        kept = given if not sample.logprobs else drawn
+        kept.append((sample, datum(sample, credit, factor, sums or kept is given)))
+    clip = {"clip_low_threshold": 1.0 - loss.clip, "clip_high_threshold": 1.0 + loss.clip}
+    config = clip if name in ("ppo", "cispo") else {}
+    requests = tuple(
+        Request(kind, tuple(d for _, d in rows), settings, tuple(s for s, _ in rows))
+        for kind, rows, settings in ((name, drawn, config), (GIVEN, given, {}))
+        if rows
+    )
+    count = len(samples)
+    whole = {"grpo": count, "dr_grpo": count * loss.constant_length, "bnpo": mean * count}
+    return Fed(requests, float(whole[loss.normalise]), count)
+
+
+def _cost(term: ExpectedScore, token: int) -> float:
+    return term.losses[term.level_ids.index(token)] if token in term.level_ids else NO_LEVEL
+
+
+def _baselines(samples: Sequence[Sample]) -> list[float]:
+    """What the others of a sample's group that would be paid alike were paid, on average.
+
+    Alone, it is compared with all levels, each as probable as any other.
+    """
+    alike: dict[tuple[int, tuple[float, ...]], list[float]] = defaultdict(list)
+    for sample in samples:
+        term = sample.expected_score
+        if term is not None:
+            cost = _cost(term, sample.completion_ids[term.position])
+            alike[sample.group, term.losses].append(cost)
+    found = []
+    for sample in samples:
+        term = sample.expected_score
+        if term is None:
+            found.append(0.0)
+            continue
+        costs = alike[sample.group, term.losses]
+        cost = _cost(term, sample.completion_ids[term.position])
+        others = len(costs) - 1
+        found.append((sum(costs) - cost) / others if others else float(np.mean(term.losses)))
+    return found
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Level tokens that the policy stated at a demonstration's confidence."""
+
+    sample: Sample
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+def feed_supervised(samples: Sequence[Sample], draws: Sequence[Draw], sums: bool) -> Fed:
+    """What cross-entropy on demonstrations sends, and their expected scores as drawn levels.
+
+    An engine that takes means weighs every demonstration alike, however long: it divides by the
+    sum of a sequence's weights.
+    """
+    if not samples:
+        return Fed((), 0.0, 0)
+    count = len(samples)
+    weight = sum(sum(s.advantages) for s in samples)
+    rows = tuple(datum(s, s.advantages, 1.0, True) for s in samples)
+    exchange = weight / count if sums else 1.0
+    levels = tuple(row for draw in draws for row in _levels(draw, exchange, sums))
+    requests = [Request(GIVEN, rows, {}, tuple(samples))]
+    if levels:
+        requests.append(Request("importance_sampling", levels, {}))
+    return Fed(tuple(requests), weight if sums else float(count), count)
+
+
+def _levels(draw: Draw, exchange: float, sums: bool) -> list[Datum]:
+    term = draw.sample.expected_score
+    assert term is not None
+    costs = [_cost(term, token) for token in draw.tokens]
+    count = len(costs)
+    opening = draw.sample.completion_ids[: term.position]
+    found = []
+    for token, logprob, cost in zip(draw.tokens, draw.logprobs, costs, strict=True):
+        baseline = (sum(costs) - cost) / (count - 1) if count > 1 else float(np.mean(term.losses))
+        credit = term.weight * (baseline - cost) / count * exchange
+        stated = replace(
+            draw.sample,
+            completion_ids=(*opening, token),
+            logprobs=(*(0.0,) * len(opening), logprob),
+        )
+        found.append(datum(stated, (*(0.0,) * len(opening), credit), 1.0, sums))
+    return found
+
+
+def figures(answered: Sequence[tuple[Request, Any]]) -> Stats:
+    """Loss, entropy and the share of clipped tokens, from the engine's log-probabilities.
+
+    The loss is the mean a token; the entropy is estimated as ``LocalPolicy`` does it, by the mean
+    of -lp.
+    """
+    cost = surprise = clipped = tokens = 0.0
+    for request, answer in answered:
+        if not request.samples:
+            continue
+        low = request.config.get("clip_low_threshold", -np.inf)
+        high = request.config.get("clip_high_threshold", np.inf)
+        rows = zip(request.samples, request.datums, answer.loss_fn_outputs, strict=True)
+        for sample, sent, output in rows:
+            length = len(sample.completion_ids)
+            new = np.asarray(output["logprobs"].data, dtype=np.float64)[-length:]
+            tokens += length
+            surprise -= float(new.sum())
+            credit = np.asarray(sample.advantages)
+            if request.loss == "cross_entropy":
+                cost -= float((credit * new).sum())
+                continue
+            ratio = np.exp(new - sent.logprobs[-length:])
+            bound = np.clip(ratio, low, high)
+            clipped += float((ratio != bound).sum())
+            if request.loss == "ppo":
+                cost -= float(np.minimum(ratio * credit, bound * credit).sum())
+            elif request.loss == "cispo":
+                cost -= float((bound * credit * new).sum())
+            else:
+                cost -= float((ratio * credit).sum())
+    means = {"loss": cost, "entropy": surprise, "clip_share": clipped}
+    return {name: value / tokens for name, value in means.items()} if tokens else {}
