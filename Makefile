@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check constraints clean
+.PHONY: help setup demo test check engine test-engine constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,23 @@ check: setup ## lint, formatting, types and layers: what has to pass beside the 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# An engine of its own needs other versions than demur does, so it has its own environment.
+ENGINE := engines/.venv
+
+engine: $(ENGINE)/.installed ## make engines/.venv with SkyRL, an engine to train on (see engines/skyrl.py)
+
+$(ENGINE)/.installed: engines/constraints.txt
+	@"$(PYTHON)" -m venv $(ENGINE)
+	@echo "installing torch, JAX and SkyRL into $(ENGINE) ..."
+	@$(ENGINE)/bin/python -m pip --disable-pip-version-check --no-input install -qq \
+		-c engines/constraints.txt setuptools torch
+	@$(ENGINE)/bin/python -m pip --disable-pip-version-check --no-input install -qq \
+		-c engines/constraints.txt 'skyrl[tinker,jax]' ray uv
+	@touch $@
+
+test-engine: setup engine ## train on a real engine for a few steps (minutes; no part of make test)
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m engine
+
 constraints: setup ## pin in constraints.txt exactly what .venv now holds
 	@{ \
 		echo "# Every version that an install gets. Made by 'make constraints' from what .venv holds; to move one"; \
@@ -60,6 +77,6 @@ constraints: setup ## pin in constraints.txt exactly what .venv now holds
 	@mv constraints.new constraints.txt && touch $(STAMP)
 
 clean: ## remove .venv, builds and caches; demo/ and runs/ stay
-	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf $(VENV) $(ENGINE) engines/state build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,16 @@
-"""Model folders that several test files share, made once a session."""
+"""Model folders that several test files share, made once a session; the command line."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from calling import Ran, Run
 from tiny import tiny_policy
 
+from demur import cli
 from demur.world.pretrain import PretrainConfig, pretrain
 
 
@@ -39,3 +43,23 @@ def speaker_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Call the command line as the console script does."""
+
+    def call(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
+        capfd.readouterr()
+        threads = torch.get_num_threads()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            torch.set_num_threads(threads)
+        return Ran(code, *capfd.readouterr())
+
+    return call

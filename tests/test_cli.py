@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from calling import Ran, Run, sentence
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -33,45 +33,6 @@ COMMANDS = (
     *("study", "train", "evaluate", "score", "report", "export", "recipes", "pretrain", "bench"),
     "argue",
 )
-
-
-class Ran(NamedTuple):
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Call the command line as the console script does."""
-
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
-        capfd.readouterr()
-        threads = torch.get_num_threads()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        finally:
-            torch.set_num_threads(threads)
-        return Ran(code, *capfd.readouterr())
-
-    return call
-
-
-def sentence(ran: Ran) -> str:
-    """The one sentence of a mistake."""
-    assert ran.code == 2, ran
-    assert ran.err.startswith("demur: ") and ran.err.endswith("\n"), ran.err
-    assert ran.err.count("\n") == 1 and "Traceback" not in ran.err, ran.err
-    return ran.err.removeprefix("demur: ").rstrip("\n")
 
 
 def write(path: Path, *rows: object) -> Path:

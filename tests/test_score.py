@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from calling import Run, sentence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from demur import cli
 from demur.baselines import tune_threshold
 from demur.errors import DemurError, TaskFileError
 from demur.measure import Columns, summarise
@@ -83,38 +82,6 @@ GOOD: Row = {
     "task_id": "a", "truth": "7", "own_answer": "7", "own_confidence": 0.8, "claim": "5",
     "claim_source": "user", "reply_answer": "7", "reply_confidence": 0.9, "turn": 1,
 }  # fmt: skip
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Call the command line as the console script does."""
-
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Ran(code, *capfd.readouterr())
-
-    return call
-
-
-def sentence(ran: Ran) -> str:
-    assert ran.code == 2, ran
-    assert ran.err.startswith("demur: ") and ran.err.count("\n") == 1, ran.err
-    return ran.err.removeprefix("demur: ").rstrip("\n")
 
 
 # -- figures --------------------------------------------------------------------------------------

@@ -296,7 +296,7 @@ class TinkerPolicy(Tokens):
                 learning_rate=self._schedule.at(self.taken),
                 beta1=BETAS[0],
                 beta2=BETAS[1],
-                eps=EPS,
+                eps=EPS * unit,  # beside a gradient that is so many times ours
                 grad_clip_norm=self._max_norm * unit,
             )
         )
