@@ -48,6 +48,7 @@ check: setup ## lint, formatting, types and layers: what has to pass beside the 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The client library leaves its connections to the collector, hence the warnings ignored below.
 # An engine of its own needs other versions than demur does, so it has its own environment.
 ENGINE := engines/.venv
 
@@ -63,7 +64,8 @@ $(ENGINE)/.installed: engines/constraints.txt
 	@touch $@
 
 test-engine: setup engine ## train on a real engine for a few steps (minutes; no part of make test)
-	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m engine
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m engine \
+		-W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 constraints: setup ## pin in constraints.txt exactly what .venv now holds
 	@{ \

@@ -132,6 +132,8 @@ def test_a_token_that_is_no_level_costs_as_much_as_the_worst() -> None:
 
 
 class Output:
+    """What of an engine's answer is looked at."""
+
     def __init__(self, *rows: list[float]) -> None:
         self.loss_fn_outputs = [{"logprobs": type("T", (), {"data": row})} for row in rows]
 
@@ -140,13 +142,13 @@ def test_figures_are_those_of_the_completions() -> None:
     batch = [sample(2, 1.0), sample(3, -1.0)]
     (request,) = feed_gradient(batch, PolicyGradient(clip=0.2), "ppo", sums=True).requests
     new = [[9.0, 9.0, 9.0, -0.5, -0.1], [9.0, 9.0, 9.0, -0.5, -0.5, -0.9]]
-    found = figures([(request, Output(*new))])
+    found = figures([(request, Output(*new))], 5.0)
     ratio = np.exp([0.0, 0.4, 0.0, 0.0, -0.4])
     cost = -(1.0 + 1.2) + 1.0 + 1.0 + max(ratio[4], 0.8)
     assert found["loss"] == pytest.approx(cost / 5)
     assert found["entropy"] == pytest.approx(2.5 / 5)
     assert found["clip_share"] == pytest.approx(2 / 5)
-    assert figures([(Request("importance_sampling", (), {}), Output())]) == {}
+    assert figures([(Request("importance_sampling", (), {}), Output())], 5.0) == {}
 
 
 def test_nothing_is_sent_for_no_samples() -> None:

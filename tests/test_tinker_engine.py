@@ -34,7 +34,7 @@ ASKED = tuple(
 
 @pytest.fixture(scope="module")
 def skyrl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SkyRL]:
-    engine = SkyRL(tmp_path_factory.mktemp("engine") / "state", "--batch", "32")
+    engine = SkyRL(tmp_path_factory.mktemp("engine") / "state", "--batch", "32", "--adapters", "24")
     yield engine
     engine.stop()
 
@@ -205,7 +205,8 @@ SMALL = ("tasks.pool=24", "tasks.private_samples=2", "learner.prompts=8", "learn
 
 
 def train(url: str, out: Path, *more: str, steps: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "demur", "train", "correctness", "--policy", "tinker"]
+    program = "from demur.cli import main; main()"
+    command = [sys.executable, "-c", program, "train", "correctness", "--policy", "tinker"]
     command += ["--base-url", url, "--out", str(out), "--quiet", *more]
     for key in (*SMALL, f"learner.steps={steps}"):
         command += ["--set", key]
@@ -230,10 +231,11 @@ def test_an_engine_that_goes_away_leaves_a_run_that_can_be_resumed(tmp_path: Pat
         again = train(engine.url, out, "--resume", steps=6)
         told, said = again.communicate(timeout=500)
         assert again.returncode == 0, said
-        steps = [line["step"] for line in read_metrics(out / "metrics.jsonl")]
-        assert steps == [1, 2, 3, 4, 5, 6]
+        lines = read_metrics(out / "metrics.jsonl")
+        assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+        updates = sum(bool(line["samples"]) for line in lines)
         facts = json.loads((out / "checkpoints" / "step-6" / "engine.json").read_text())
-        assert facts["version"] == 6 and facts["taken"] == 6
+        assert facts["version"] == facts["taken"] == updates >= 3
         assert (out / "report.html").is_file() and "step-6" in told
         LocalPolicy.from_folder(out / "checkpoints" / "step-6")
     finally:

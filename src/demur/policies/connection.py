@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ KEY, NO_KEY = "TINKER_API_KEY", "tml-none"
 CLIENTS = "0.24"
 """The client's versions that the engines known here answer; later ones fail when they sample."""
 TOGETHER = "tinker 0.24.x and SkyRL 0.3.0"
+_DETAIL = re.compile(r"""'detail': (['"])(.*?)\1\}""")
 POLL = 5.0
 """Seconds between two looks at whether the engine is still there."""
 
@@ -163,7 +165,8 @@ class Connection:
         if isinstance(error, client.APIConnectionError | TimeoutError | httpx.TransportError):
             self._gone()
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        said = said.removeprefix("Error retrieving result: ").split(" for self.request_id")[0]
+        detail = _DETAIL.search(said)
+        said = detail[2] if detail else said
         if "not loaded" in said:
             raise EndpointError(
                 f"the engine at {self.url} was started again and has lost this run's adapter; go "

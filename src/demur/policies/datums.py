@@ -83,13 +83,15 @@ def datum(sample: Sample, credit: Sequence[float], factor: float, sums: bool) ->
 class Request:
     """Datums for one loss with its settings.
 
-    ``samples`` are those that the datums are of, in their order, where there is one for each.
+    ``samples`` are those that the datums are of, in their order, where there is one for each, and
+    ``shares`` how their token sums weigh against each other.
     """
 
     loss: Name
     datums: tuple[Datum, ...]
     config: dict[str, float]
     samples: tuple[Sample, ...] = ()
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ def feed_gradient(samples: Sequence[Sample], loss: PolicyGradient, name: Name, s
         return Fed((), 0.0, 0)
     mean = sum(len(s.completion_ids) for s in samples) / len(samples)
     baselines = _baselines(samples)
-    drawn: list[tuple[Sample, Datum]] = []
-    given: list[tuple[Sample, Datum]] = []
+    drawn: list[tuple[Sample, Datum, float]] = []
+    given: list[tuple[Sample, Datum, float]] = []
     for sample, baseline in zip(samples, baselines, strict=True):
         length = len(sample.completion_ids)
         factor = 1.0 / length if loss.normalise == "grpo" else 1.0
@@ -127,11 +129,17 @@ def feed_gradient(samples: Sequence[Sample], loss: PolicyGradient, name: Name, s
             cost = _cost(term, sample.completion_ids[term.position])
             credit[term.position] += term.weight * (baseline - cost) * tokens[loss.normalise]
         kept = given if not sample.logprobs else drawn
-        kept.append((sample, datum(sample, credit, factor, sums or kept is given)))
+        kept.append((sample, datum(sample, credit, factor, sums or kept is given), factor))
     clip = {"clip_low_threshold": 1.0 - loss.clip, "clip_high_threshold": 1.0 + loss.clip}
     config = clip if name in ("ppo", "cispo") else {}
     requests = tuple(
-        Request(kind, tuple(d for _, d in rows), settings, tuple(s for s, _ in rows))
+        Request(
+            kind,
+            tuple(made for _, made, _ in rows),
+            settings,
+            tuple(sample for sample, _, _ in rows),
+            tuple(factor for _, _, factor in rows),
+        )
         for kind, rows, settings in ((name, drawn, config), (GIVEN, given, {}))
         if rows
     )
@@ -190,7 +198,8 @@ def feed_supervised(samples: Sequence[Sample], draws: Sequence[Draw], sums: bool
     rows = tuple(datum(s, s.advantages, 1.0, True) for s in samples)
     exchange = weight / count if sums else 1.0
     levels = tuple(row for draw in draws for row in _levels(draw, exchange, sums))
-    requests = [Request(GIVEN, rows, {}, tuple(samples))]
+    shares = tuple(1.0 if sums else 1.0 / max(sum(s.advantages), 1e-12) for s in samples)
+    requests = [Request(GIVEN, rows, {}, tuple(samples), shares)]
     if levels:
         requests.append(Request("importance_sampling", levels, {}))
     return Fed(tuple(requests), weight if sums else float(count), count)
@@ -215,11 +224,11 @@ def _levels(draw: Draw, exchange: float, sums: bool) -> list[Datum]:
     return found
 
 
-def figures(answered: Sequence[tuple[Request, Any]]) -> Stats:
+def figures(answered: Sequence[tuple[Request, Any]], whole: float) -> Stats:
     """Loss, entropy and the share of clipped tokens, from the engine's log-probabilities.
 
-    The loss is the mean a token; the entropy is estimated as ``LocalPolicy`` does it, by the mean
-    of -lp.
+    ``whole`` is that of all that was fed. The loss is ``LocalPolicy``'s without expected scores,
+    and the entropy is estimated as there, by the mean of -lp.
     """
     cost = surprise = clipped = tokens = 0.0
     for request, answer in answered:
@@ -227,24 +236,27 @@ def figures(answered: Sequence[tuple[Request, Any]]) -> Stats:
             continue
         low = request.config.get("clip_low_threshold", -np.inf)
         high = request.config.get("clip_high_threshold", np.inf)
-        rows = zip(request.samples, request.datums, answer.loss_fn_outputs, strict=True)
-        for sample, sent, output in rows:
+        rows = zip(
+            request.samples, request.datums, request.shares, answer.loss_fn_outputs, strict=True
+        )
+        for sample, sent, share, output in rows:
             length = len(sample.completion_ids)
             new = np.asarray(output["logprobs"].data, dtype=np.float64)[-length:]
             tokens += length
             surprise -= float(new.sum())
             credit = np.asarray(sample.advantages)
-            if request.loss == "cross_entropy":
-                cost -= float((credit * new).sum())
+            if request.loss == GIVEN:
+                cost -= share * float((credit * new).sum())
                 continue
             ratio = np.exp(new - sent.logprobs[-length:])
             bound = np.clip(ratio, low, high)
             clipped += float((ratio != bound).sum())
-            if request.loss == "ppo":
-                cost -= float(np.minimum(ratio * credit, bound * credit).sum())
-            elif request.loss == "cispo":
-                cost -= float((bound * credit * new).sum())
-            else:
-                cost -= float((ratio * credit).sum())
-    means = {"loss": cost, "entropy": surprise, "clip_share": clipped}
-    return {name: value / tokens for name, value in means.items()} if tokens else {}
+            gain = {
+                "ppo": np.minimum(ratio * credit, bound * credit),
+                "cispo": bound * credit * new,
+                "importance_sampling": ratio * credit,
+            }
+            cost -= share * float(gain[request.loss].sum())
+    if not tokens:
+        return {}
+    return {"loss": cost / whole, "entropy": surprise / tokens, "clip_share": clipped / tokens}

@@ -289,7 +289,8 @@ class TinkerPolicy(Tokens):
         answers, self._answers = self._answers, []
         if not answers:
             return {"samples": 0.0}
-        unit = sum(p.whole for p in fed) / (1 if self.sums else sum(p.count for p in fed))
+        whole = sum(part.whole for part in fed)
+        unit = whole / (1 if self.sums else sum(part.count for part in fed))
         trained = self._trained()
         stepped = trained.optim_step(
             self._types.AdamParams(
@@ -301,7 +302,8 @@ class TinkerPolicy(Tokens):
             )
         )
         self._sampler = apart(trained.save_weights_and_get_sampling_client)
-        stats = figures([(request, self.connection.wait(answer)) for request, answer in answers])
+        answered = [(request, self.connection.wait(answer)) for request, answer in answers]
+        stats = figures(answered, whole)
         metrics = self.connection.wait(stepped).metrics or {}
         norms = [value for key, value in metrics.items() if key.endswith("grad_norm")]
         if norms:
