@@ -33,7 +33,13 @@ def batch_stats(
     kept = [i for i, group in enumerate(groups) if group.answers]
     groups = [groups[i] for i in kept]
     verdicts, rewards = [verdicts[i] for i in kept], [rewards[i] for i in kept]
-    totals = [r.total for paid in rewards for r in paid if r.components]
+    paid_in_all = [[r.total for r in paid] for paid in rewards]
+    totals = [
+        total
+        for paid, sums in zip(rewards, paid_in_all, strict=True)
+        for r, total in zip(paid, sums, strict=True)
+        if r.components
+    ]
     parts: dict[str, list[float]] = {}
     for paid in rewards:
         for reward in paid:
@@ -58,7 +64,7 @@ def batch_stats(
                 judged_sure.append(reply.confidence)
             if claim is not None and claim.right is not None:
                 adopts[claim.right].append(float(same(reply.answer, claim.answer, grader)))
-    flat = [len({r.total for r in paid}) == 1 for paid in rewards]
+    flat = [len(set(sums)) == 1 for sums in paid_in_all]
     return {
         "reward": _mean(totals),
         **{name: _mean(values) for name, values in parts.items()},

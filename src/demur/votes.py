@@ -17,6 +17,7 @@ Nobody is paid by these figures; prompts whose truth is unknown have none. "No a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,24 +86,25 @@ class VoteMeter:
             right = label is not None and same(label, group.task.truth, grader)
             each["label_accuracy"].append(float(right))
             each["majority_ratio"].append(share)
-            each["truth_ratio"].append(float(np.mean(hits)))
+            hit_rate = sum(hits) / len(hits)
+            each["truth_ratio"].append(hit_rate)
             each["pass_at_n"].append(float(any(hits)))
-            counts = np.unique(classes(answers, grader), return_counts=True)[1]
-            each["distinct_answers"].append(float(counts.size))
-            each["entropy"].append(_entropy(counts / counts.sum()))
+            shares = np.array(list(Counter(classes(answers, grader)).values())) / len(answers)
+            each["distinct_answers"].append(float(shares.size))
+            each["entropy"].append(_entropy(shares))
             for name, weights in (("gap", judged), ("gap_confidence", stated(group))):
                 found = gap(weights, hits)
                 if found is not None:
                     each[name].append(found)
-                    missing = 1.0 - float(np.mean(hits))
+                    missing = 1.0 - hit_rate
                     each[f"{name}_relative"].extend([found / missing] if missing else [])
             paid = [(v >= 0.5) == hit for v, hit in zip(judged, hits, strict=True) if v is not None]
             if paid:
-                each["reward_accuracy"].append(float(np.mean(paid)))
+                each["reward_accuracy"].append(sum(paid) / len(paid))
             if not right and label is not None:
                 each["wrong_label_majority_ratio"].append(share)
                 if paid:
-                    each["wrong_label_reward_accuracy"].append(float(np.mean(paid)))
+                    each["wrong_label_reward_accuracy"].append(sum(paid) / len(paid))
             if group.claim is None:
                 flips += self._follow(group.task.id, label, right, grader)
         stats = {name: float(np.mean(v)) if v else float("nan") for name, v in each.items()}

@@ -94,4 +94,5 @@ class RunningMeans:
 def token_advantages(spans: Sequence[Span], by_span: dict[Span, float]) -> tuple[float, ...]:
     """One advantage a token: its own span's plus that of ``all``; missing ones add nothing."""
     every = by_span.get("all", 0.0)
-    return tuple(every + (by_span.get(span, 0.0) if span != "all" else 0.0) for span in spans)
+    each = {span: every + by_span.get(span, 0.0) for span in set(spans)} | {"all": every}
+    return tuple([each[span] for span in spans])

@@ -58,4 +58,4 @@ def server_confidence(completion: Completion, reply: Said, kind: str) -> float |
     if not completion.pieces:
         return None
     spelt = replace(completion, token_ids=tuple(range(len(completion.pieces))))
-    return span_confidence(spelt, reply, lambda _: list(completion.pieces), kind)
+    return span_confidence(spelt, reply, lambda *_: list(completion.pieces), kind)

@@ -34,8 +34,8 @@ class Voice(Protocol):
         """Prompt ids, and the ids of a reply with the token that ends it."""
         ...
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text that each token adds."""
+    def pieces(self, ids: Sequence[int], text: str | None = None) -> list[str]:
+        """The text that each token adds; ``text`` is all of it, where that is known."""
         ...
 
 

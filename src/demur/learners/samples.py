@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
+from functools import lru_cache
+from math import isfinite
 
 from demur.learners.advantage import (
     Baseline,
@@ -35,7 +35,7 @@ from demur.schema import (
 )
 
 LEVELS = tuple(k / 10 for k in range(11))
-Pieces = Callable[[Sequence[int]], list[str]]
+Pieces = Callable[[Sequence[int], str | None], list[str]]
 Losses = Callable[[Said, Verdict], float]
 
 
@@ -64,7 +64,7 @@ def token_spans(completion: Completion, reply: Said, pieces: Pieces) -> list[Spa
 def _offsets(completion: Completion, pieces: Pieces) -> tuple[list[int], list[int]]:
     """Where each token's text starts and ends."""
     starts, ends, at = [], [], 0
-    for piece in pieces(completion.token_ids):
+    for piece in pieces(completion.token_ids, completion.text):
         starts.append(at)
         at += len(piece)
         ends.append(at)
@@ -98,11 +98,17 @@ def expected_score(
     """
     if verdict is None or weight == 0 or level_ids is None:
         return None
-    at = [t for t, span in enumerate(spans) if span == "confidence"]
-    if len(at) != 1 or completion.token_ids[at[0]] not in level_ids:
+    if spans.count("confidence") != 1:
         return None
-    losses = tuple((level - verdict) ** 2 for level in LEVELS)
-    return ExpectedScore(at[0], level_ids, losses, weight)
+    at = spans.index("confidence")
+    if completion.token_ids[at] not in level_ids:
+        return None
+    return ExpectedScore(at, level_ids, _brier_of_levels(verdict), weight)
+
+
+@lru_cache(1 << 12)
+def _brier_of_levels(verdict: float) -> tuple[float, ...]:
+    return tuple((level - verdict) ** 2 for level in LEVELS)
 
 
 def assessed_score(
@@ -150,34 +156,37 @@ def make_samples(
     assessments of a seat: what saying this would cost.
     """
     samples: list[Sample] = []
+    laid: dict[tuple[tuple[int, ...], str, bool], list[Span]] = {}  # replies repeat each other
     credit = _credit(groups, rewards, baseline, baselines or {}, means or RunningMeans())
     for index, (group, judged, paid) in enumerate(zip(groups, verdicts, rewards, strict=True)):
         if not group.trained:
             continue
-        advantages = credit[index]
-        flat = all(np.nan_to_num(values).any() == np.False_ for values in advantages.values())
+        advantages = {span: values.tolist() for span, values in credit[index].items()}
+        flat = not any(v and isfinite(v) for values in advantages.values() for v in values)
         for i, (episode, verdict) in enumerate(zip(group.episodes, judged, strict=True)):
             completion = episode.turns[-1].completion
             reward = paid[i]
             if reward is None or not reward.components or not completion.token_ids:
                 continue
-            spans = token_spans(completion, episode.reply, pieces)
+            said = episode.reply
+            key = (completion.token_ids, completion.text, isinstance(said, Reply))
+            spans = laid.get(key)
+            if spans is None:
+                spans = laid[key] = token_spans(completion, said, pieces)
             term = expected_score(completion, spans, verdict, level_ids, score_weight)
             if losses and group.seat in losses:
                 costs = losses[group.seat]
-                term = assessed_score(completion, episode.reply, verdict, level_ids, costs)
+                term = assessed_score(completion, said, verdict, level_ids, costs)
             if flat and term is None:
                 continue
             by_span: dict[Span, float] = {
-                span: float(values[i])
-                for span, values in advantages.items()
-                if np.isfinite(values[i])
+                span: values[i] for span, values in advantages.items() if isfinite(values[i])
             }
             if term is not None:
                 by_span.pop("confidence", None)
-            weights = list(token_advantages(spans, by_span))
-            if term is not None and isinstance(episode.reply, Assessment):
-                weights[term.position] = 0.0
+            weights = token_advantages(spans, by_span)
+            if term is not None and isinstance(said, Assessment):
+                weights = tuple(0.0 if t == term.position else w for t, w in enumerate(weights))
             samples.append(_sample(episode, completion, weights, index, term))
     return samples
 
@@ -207,7 +216,7 @@ def _credit(
 def _sample(
     episode: Episode,
     completion: Completion,
-    advantages: Sequence[float],
+    advantages: tuple[float, ...],
     group: int,
     term: ExpectedScore | None,
 ) -> Sample:
@@ -215,7 +224,7 @@ def _sample(
         prompt_ids=completion.prompt_ids,
         completion_ids=completion.token_ids,
         logprobs=completion.logprobs,
-        advantages=tuple(advantages),
+        advantages=advantages,
         group=group,
         seat=episode.turns[-1].seat,
         expected_score=term,

@@ -94,15 +94,21 @@ class Tokens:
             return self.prompt_ids(dialogue), ids
         return self.prompt_ids(dialogue), (*ids, int(self.tokenizer.eos_token_id))
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text that each token adds, so that character spans can be laid over tokens."""
+    def pieces(self, ids: Sequence[int], text: str | None = None) -> list[str]:
+        """The text that each token adds, so that character spans can be laid over tokens.
+
+        ``text`` is what they are together, where that is known: it is not decoded again then.
+        """
         if self._single is None:
             every = list(range(len(self.tokenizer)))
             alone = self.tokenizer.batch_decode([[i] for i in every])
             self._single = dict(zip(every, alone, strict=True))
         pieces = ["" if i in self.stop_ids else self._single.get(i, "") for i in ids]
+        joined = "".join(pieces)
+        if joined == text:
+            return pieces
         whole = self._decode([[i for i in ids if i not in self.stop_ids]])[0]
-        if "".join(pieces) == whole:
+        if joined == whole:
             return pieces
         # Tokens that only make sense together (parts of a character): decode growing prefixes.
         # A prefix counts as far as it agrees with the whole, so a character belongs to the token

@@ -13,11 +13,15 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from demur.errors import ConfigError, UnknownName
 
 NO_ANSWER = -1
 """The class index of ``None`` in ``classes``."""
+
+KEPT = 1 << 14
+"""How many keys of answers are remembered: a step asks for the same ones over and over."""
 
 MATH_SECONDS = 3
 """How long math-verify may work on one expression before the answers count as different."""
@@ -44,11 +48,13 @@ class Grader:
     key: Callable[[str], str] | None = None
 
 
+@lru_cache(KEPT)
 def _words(answer: str) -> str:
     """Fold case and collapse white space."""
     return " ".join(answer.split()).casefold()
 
 
+@lru_cache(KEPT)
 def _number(answer: str) -> str:
     """Write a finite number as sign, digits and exponent, exactly; other text as its words.
 
@@ -71,6 +77,7 @@ def _number(answer: str) -> str:
     return f"{'-' if sign == '-' else ''}{significant}e{power}"
 
 
+@lru_cache(KEPT)
 def _choice(answer: str) -> str:
     """The letter of an option, however it is written; other text as its words.
 
