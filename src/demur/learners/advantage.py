@@ -42,9 +42,11 @@ def group_advantages(
     advantages: dict[Span, FloatArray] = {}
     for span in sorted(spans):
         values = np.array([by_span.get(span, np.nan) for by_span in sums], dtype=np.float64)
-        if np.nanmax(values) - np.nanmin(values) <= EQUAL:
+        given = values[~np.isnan(values)]
+        if given.max() - given.min() <= EQUAL:
             values = values * 0.0  # the mean of equal numbers is off by rounding: no advantage
-        centred = values - np.nanmean(values)
+            given = given * 0.0
+        centred = values - given.mean()
         if baseline == "mean_std":
             centred = centred / (np.nanstd(values) + STD_FLOOR)
         advantages[span] = centred
