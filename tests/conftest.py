@@ -1,10 +1,11 @@
-"""Model folders that several test files share, made once a session."""
+"""What several test files share, made once a session."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from grpo import Rows, exported_rows
 from tiny import tiny_policy
 
 from demur.world.pretrain import PretrainConfig, pretrain
@@ -39,3 +40,9 @@ def speaker_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """Rows of ``demur export --format trl-grpo``."""
+    return exported_rows(tmp_path_factory.mktemp("exported"))
