@@ -38,7 +38,7 @@ def exported_rows(folder: Path) -> Rows:
 
 
 class Watched:
-    """What TRL called a reward with: paid 0 itself, so nothing is changed by it."""
+    """What TRL called a reward with: it gives nothing itself, so it changes nothing."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
