@@ -143,9 +143,13 @@ def test_nothing_is_kept_of_weights_that_are_gone(tmp_path: Path) -> None:
     rows = objection_rows([(task, None), (task, again)])  # one prompt goes on from the other
     rollout = Checked(ObjectionRollout(rows))
     functions, _ = reward_funcs({"correctness": 1.0, "brier": 1.0})
-    more = {"temperature": 0.5, "learning_rate": 3e-3}
-    trainer_of(rows, tmp_path, functions, more, rollout_func=rollout).train()
-    assert earlier.text in rollout.played[0]["reply_text"], "and its keys and values were known"
+    more = {"per_device_train_batch_size": 4, "shuffle_dataset": False, "max_steps": 2}
+    learned = {"temperature": 0.5, "learning_rate": 3e-3}
+    trainer_of(rows, tmp_path, functions, more | learned, rollout_func=rollout).train()
+    first, second = rollout.played
+    assert {*first["claim"]} == {None} and {*second["claim"]} == {"34"}
+    assert earlier.text in first["reply_text"], "and its keys and values were known"
+    assert len({*first["reply_text"]}) > 1, "so that there was something to learn"
 
 
 def test_an_anchor_that_looks_at_tokens_judges_in_the_rollout(
