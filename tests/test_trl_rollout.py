@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from grpo import OPTIONS, WEIGHTS, Rows, Watched, logged, totals, trainer_of, truth_says
 
 from demur.anchors import make_anchor
+from demur.engine.probe import FallbackWarning
 from demur.errors import ConfigError
 from demur.games.phrases import ask, object_to
 from demur.games.rounds import Draw, draw_json, draw_of
@@ -33,14 +35,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's and peft's own, in an
 class Checked:
     """A rollout whose log-probabilities are held against a plain forward pass, call by call."""
 
-    def __init__(self, rollout: ObjectionRollout) -> None:
-        self.rollout, self.played = rollout, list[dict[str, Any]]()
+    def __init__(self, rollout: ObjectionRollout, within: float = 1e-4) -> None:
+        self.rollout, self.played, self.within = rollout, list[dict[str, Any]](), within
         self.prompts = list[Any]()
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, list[Any]]:
         model = trainer.accelerator.unwrap_model(trainer.model)
         before = state_of(model)
-        out = self.rollout(prompts, trainer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FallbackWarning)
+            out = self.rollout(prompts, trainer)
         assert state_of(model) == before, "the trainer's model is as it was"
         assert len(before["training"]) == 1 and before["attention"] == "sdpa"
         rows = zip(out["prompt_ids"], out["completion_ids"], out["logprobs"], strict=True)
@@ -48,7 +52,7 @@ class Checked:
             assert len(ids) == len(logprobs) > 0
             torch.testing.assert_close(
                 torch.tensor(logprobs), forward(model, prompt, ids, trainer.temperature),
-                atol=1e-4, rtol=0,
+                atol=self.within, rtol=0,
             )  # fmt: skip
         self.prompts.append(prompts)
         self.played.append(copy.deepcopy(out))
@@ -61,6 +65,7 @@ def state_of(model: Any) -> dict[str, Any]:
         "attention": model.config._attn_implementation,
         "checkpointing": model.is_gradient_checkpointing,
         "device": model.device,
+        "forward": vars(model).get("forward"),
         "grads": [p.requires_grad for p in model.parameters()],
     }
 
@@ -76,7 +81,7 @@ def forward(model: Any, prompt: list[int], ids: list[int], temperature: float) -
     return logprobs[torch.arange(len(ids)), torch.tensor(ids)]
 
 
-@pytest.mark.parametrize("kind", ["messages", "text", "adapter"])
+@pytest.mark.parametrize("kind", ["messages", "text", "adapter", "bfloat16"])
 def test_trl_trains_on_games_of_demur(exported: Rows, tmp_path: Path, kind: str) -> None:
     given: dict[str, Any] = {}
     if kind == "adapter":
@@ -87,9 +92,15 @@ def test_trl_trains_on_games_of_demur(exported: Rows, tmp_path: Path, kind: str)
         rows = [row | {"prompt": row["task_id"]} for row in rows]
     bare = [{"prompt": row["prompt"]} for row in rows]  # the game brings all other columns
     functions, weights = reward_funcs(WEIGHTS, OPTIONS)
-    rollout, watched = Checked(ObjectionRollout(rows)), Watched()
+    half = kind == "bfloat16"
+    rollout, watched = Checked(ObjectionRollout(rows), 0.2 if half else 1e-4), Watched()
     given["eval_dataset"] = datasets.Dataset.from_list(bare)
-    more = {"reward_weights": [*weights, 0.0], "temperature": 0.8, "learning_rate": 3e-3}
+    more = {
+        "reward_weights": [*weights, 0.0],
+        "temperature": 0.8,
+        "learning_rate": 3e-3,
+        "bf16": half,
+    }
     trainer = trainer_of(bare, tmp_path, [*functions, watched], more, rollout_func=rollout, **given)
     trainer.train()
     assert len(rollout.played) == len(watched.calls) == 3

@@ -162,9 +162,16 @@ def _borrowed(trainer: Any) -> Iterator[PreTrainedModel]:
         model = whole if isinstance(whole, PreTrainedModel) else _under_adapter(whole)
         training = [(module, module.training) for module in whole.modules()]
         attention = model.config._attn_implementation
+        # Accelerate's mixed precision rounds inside of forward, even where the engine's probe
+        # compares exact numbers; the engine rounds as much by itself.
+        rounding = vars(model).get("forward") if hasattr(model, "_original_forward") else None
         try:
+            if rounding is not None:
+                model.forward = model._original_forward
             yield model
         finally:
+            if rounding is not None:
+                model.forward = rounding
             for module, was in training:
                 module.training = was
             if model.config._attn_implementation != attention:
