@@ -164,10 +164,11 @@ def _borrowed(trainer: Any) -> Iterator[PreTrainedModel]:
         attention = model.config._attn_implementation
         # Accelerate's mixed precision rounds inside of forward, even where the engine's probe
         # compares exact numbers; the engine rounds as much by itself.
-        rounding = vars(model).get("forward") if hasattr(model, "_original_forward") else None
+        exact = vars(model).get("_original_forward")
+        rounding = None if exact is None else model.forward
         try:
-            if rounding is not None:
-                model.forward = model._original_forward
+            if exact is not None:
+                model.forward = exact
             yield model
         finally:
             if rounding is not None:
