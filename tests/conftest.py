@@ -1,4 +1,4 @@
-"""Model folders that several test files share, made once a session; the command line."""
+"""What several test files share: models and rows made once a session, and the command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from calling import Ran, Run
+from grpo import Rows, exported_rows
 from tiny import tiny_policy
 
 from demur import cli
@@ -63,3 +64,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         return Ran(code, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """Rows of ``demur export --format trl-grpo``."""
+    return exported_rows(tmp_path_factory.mktemp("exported"))

@@ -13,7 +13,10 @@ from demur.commands.skills import export
 from demur.config import load_recipe
 from demur.errors import ConfigError, RunFolderError, UnknownName
 from demur.exports import CANARY, FORMATS, as_dataset, export_trl, label_accuracy, read_kept
+from demur.games.phrases import object_to
+from demur.games.rounds import draw_of
 from demur.policies.local import LocalPolicy
+from demur.reply import render
 from demur.runlog import RunFolder
 from demur.train import train
 from demur.world.seed import SEED_FOLDER
@@ -59,6 +62,18 @@ def test_every_layout_holds_what_was_kept(pairs: Path, tmp_path: Path) -> None:
     assert len(set(prompts)) == len(prompts)
     assert set(prompts) == {json.dumps(r["prompt"]) for r in dpo}
     assert {"completion", "chosen"}.isdisjoint(grpo[0])
+    for row in grpo:
+        task, claim = draw_of(row["exchange"])
+        assert claim is not None
+        dialogue = object_to(task, claim)
+        assert row["prompt"] == [{"role": m.role, "content": m.content} for m in dialogue]
+        about = (task.id, task.question, task.truth, task.grader, task.family)
+        names = ("task_id", "question", "truth", "grader", "family")
+        assert about == tuple(row[name] for name in names)
+        assert (claim.answer, claim.right) == (row["claim"], row["claim_right"])
+    later = ("grader", "family", "exchange")
+    early = [{k: v for k, v in row.items() if k not in later} for row in kept]
+    assert {*as_dataset(early, "trl-grpo")[0]} == {*grpo[0]} - {*later}, "of an earlier version"
 
 
 def test_the_card_says_how_they_were_made(pairs: Path, tmp_path: Path) -> None:
@@ -76,6 +91,9 @@ def test_the_card_says_how_they_were_made(pairs: Path, tmp_path: Path) -> None:
     assert canary[0] == canary[1] and len(canary[0].strip()) == 36
     wrong = [row | {"truth": "nothing"} for row in kept[:3]] + kept[3:6]
     assert label_accuracy(wrong) == (0.5, 6)
+    spelt = [kept[0] | {"truth": "1,200", "chosen": render("1200", 1.0), "grader": grader}
+             for grader in ("number", "exact")]  # fmt: skip
+    assert label_accuracy(spelt) == (0.5, 2), "as the task compares answers"
 
 
 def test_what_cannot_be_exported_is_one_sentence(pairs: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ turned into TRL's conversational layouts, one Parquet file and a README.md a fol
 | trl-sft | SFTTrainer | prompt, completion |
 | trl-dpo | DPOTrainer | prompt, chosen, rejected |
 | trl-kto | KTOTrainer | prompt, completion, label |
-| trl-grpo | GRPOTrainer | prompt; truth, claim, claim_right for its rewards |
+| trl-grpo | GRPOTrainer | prompt; truth, grader, exchange and more for its rewards |
+
+``demur.integrations.trl`` has the rewards for the last one.
 """
 
 from __future__ import annotations
@@ -46,7 +48,13 @@ _TYPES = {
     "claim": pa.string(),
     "claim_right": pa.bool_(),
     "side": pa.string(),
+    "question": pa.string(),
+    "grader": pa.string(),
+    "family": pa.string(),
+    "exchange": pa.string(),
 }
+_JUDGED = ("question", "grader", "family", "exchange")
+"""Columns for rewards alone, which runs of earlier versions may not have kept."""
 
 
 def export_trl(run: Path, out: Path, layout: str) -> int:
@@ -103,6 +111,7 @@ def as_dataset(kept: Sequence[Row], layout: str) -> list[dict[str, Any]]:
     """The rows of one layout; a dialogue is in the prompts of ``trl-grpo`` once."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
+    judged = [name for name in _JUDGED if all(name in row for row in kept)]
     for row in kept:
         prompt = json.loads(row["dialogue"])
         about = {name: row[name] for name in ("task_id", "truth", "claim", "claim_right", "side")}
@@ -111,7 +120,7 @@ def as_dataset(kept: Sequence[Row], layout: str) -> list[dict[str, Any]]:
             rows.append({"prompt": prompt, "completion": better, **about})
         elif layout == "trl-grpo":
             if row["dialogue"] not in seen:
-                rows.append({"prompt": prompt, **about})
+                rows.append({"prompt": prompt, **about, **{name: row[name] for name in judged}})
             seen.add(row["dialogue"])
         elif worse is None:
             continue
@@ -133,7 +142,7 @@ def label_accuracy(kept: Sequence[Row]) -> tuple[float | None, int]:
     for row in kept:
         reply = parse(row["chosen"])
         if row["truth"] is not None and isinstance(reply, Reply):
-            known.append(same(reply.answer, row["truth"], "number"))
+            known.append(same(reply.answer, row["truth"], row.get("grader", "number")))
     return (sum(known) / len(known) if known else None), len(known)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+from demur.errors import ConfigError
 from demur.reply import parse
 from demur.schema import (
     Claim,
@@ -23,6 +25,29 @@ from demur.schema import (
 RESPONDER = "responder"
 Draw = tuple[Task, Claim | None]
 """A task, and what is claimed beside it."""
+
+
+def draw_json(task: Task, claim: Claim | None) -> str:
+    """A draw as one cell of a table; ``draw_of`` reads it back whole."""
+    return json.dumps({"task": asdict(task), "claim": None if claim is None else asdict(claim)})
+
+
+def draw_of(text: str) -> Draw:
+    """The draw that ``draw_json`` wrote; raises ``ConfigError`` for any other text."""
+    try:
+        said = json.loads(text)
+        task, claim = said["task"], said["claim"]
+        asked = Task(**{**task, "options": tuple(task["options"])})
+        if claim is None:
+            return asked, None
+        votes, record = tuple(tuple(vote) for vote in claim["votes"]), claim["record"]
+        told = {"votes": votes, "record": None if record is None else tuple(record)}
+        return asked, Claim(**{**claim, **told})
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(
+            "a cell of the column exchange holds no task and claim; export the run again, or write "
+            "it with demur.games.rounds.draw_json"
+        ) from None
 
 
 def read(completion: Completion) -> Reply | Unparsed:

@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from demur.anchors import answers_of
+from demur.games.rounds import draw_json
 from demur.learners.samples import Pieces, token_spans
 from demur.runlog import dialogue_json
 from demur.schema import Episode, Group, Reply, Row, Sample, Verdict
@@ -168,9 +169,12 @@ def as_rows(kept: Sequence[Kept], units: Sequence[Unit]) -> list[Row]:
             "task_id": row.chosen.task.id,
             "question": row.chosen.task.question,
             "truth": row.chosen.task.truth,
+            "grader": row.chosen.task.grader,
+            "family": row.chosen.task.family,
             "claim": row.chosen.claim.answer if row.chosen.claim else None,
             "claim_right": row.chosen.claim.right if row.chosen.claim else None,
             "side": row.side,
+            "exchange": draw_json(row.chosen.task, row.chosen.claim),
             "dialogue": dialogue_json(row.chosen.turns[-1].dialogue),
             "chosen": row.chosen.turns[-1].completion.text,
             "rejected": row.rejected.turns[-1].completion.text if row.rejected else None,
