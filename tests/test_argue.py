@@ -148,7 +148,11 @@ def test_past_versions_argue_and_are_not_trained() -> None:
         for g, j in zip(groups, verdicts, strict=True)
     ]
     samples = make_samples(
-        groups, verdicts, rewards, pieces=lambda ids: [""] * len(ids), baselines={"objector": "rae"}
+        groups,
+        verdicts,
+        rewards,
+        pieces=lambda ids, _: [""] * len(ids),
+        baselines={"objector": "rae"},
     )
     assert not [s for s in samples if s.seat == "objector"]
 

@@ -410,7 +410,9 @@ def test_pieces_join_to_the_text_of_every_completion(make: Callable[[], LocalPol
     policy = make()
     for rows in policy.reply(DIALOGUES, 8, Sampling(1.0, 24, 0)):
         for said in rows:
-            assert "".join(policy.pieces(said.token_ids)) == said.text
+            pieces = policy.pieces(said.token_ids)
+            assert "".join(pieces) == said.text
+            assert policy.pieces(said.token_ids, said.text) == pieces
 
 
 def test_levels_are_single_tokens_of_their_own_or_there_are_none() -> None:

@@ -131,7 +131,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
         keep_pairs(groups, judged(groups), RNG),
         keep_right(groups, judged(groups), RNG),
     ):
-        units = as_units(kept, lambda ids: [""] * len(ids))
+        units = as_units(kept, lambda ids, _: [""] * len(ids))
         path = run.table("offline-0.parquet", as_rows(kept, units))
         assert from_rows(run.read_table("offline-0.parquet")) == units
         table = pq.read_table(path).to_pylist()
@@ -227,7 +227,7 @@ def test_confidence_of_the_answers_own_tokens() -> None:
     ids = tuple(range(8))
     parts = ["<think>", "1", "</think>", "<answer>", "4", "2", "</answer>", "<confidence>0.9"]
 
-    def pieces(_: Sequence[int]) -> list[str]:
+    def pieces(_: Sequence[int], __: str | None) -> list[str]:
         return parts
 
     said = Completion(text, ids, tuple(math.log(p) for p in (1, 1, 1, 1, 0.5, 0.8, 1, 1)),

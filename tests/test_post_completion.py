@@ -123,7 +123,7 @@ def test_an_assessment_has_the_verdict_of_its_reply() -> None:
     stats = batch_stats(groups, verdicts, rewards)
     assert stats["coverage"] == 0.5 and stats["assessor/valid"] == 0.75
     assert (stats["assessor/said_of_right"], stats["assessor/said_of_wrong"]) == (1.0, 0.2)
-    samples = make_samples(groups, verdicts, rewards, pieces=lambda ids: [""] * len(ids))
+    samples = make_samples(groups, verdicts, rewards, pieces=lambda ids, _: [""] * len(ids))
     assert sorted({s.seat for s in samples}) == ["assessor", "responder"]
 
 
@@ -290,7 +290,7 @@ class Voice:
         self.said.append((dialogue, text))
         return (1,), (2, 3)
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
+    def pieces(self, ids: Sequence[int], text: str | None = None) -> list[str]:
         return [""] * len(ids)
 
 
@@ -332,7 +332,7 @@ class Levels:
 
     level_ids = tuple(range(10, 21))
 
-    def __call__(self, ids: Sequence[int]) -> list[str]:
+    def __call__(self, ids: Sequence[int], _: str | None) -> list[str]:
         return [f"{(i - 10) / 10:.1f}" if i in self.level_ids else "x" for i in ids]
 
 

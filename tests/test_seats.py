@@ -253,7 +253,7 @@ def test_each_seat_is_paid_and_updated_by_its_own_rules() -> None:
     def seats(step: int) -> list[str]:
         samples = make_samples(
             *till.learned_from(groups, verdicts, rewards, step),
-            pieces=lambda ids: ["<answer>2</answer>", "0.5"],
+            pieces=lambda ids, _: ["<answer>2</answer>", "0.5"],
             baselines={"proposer": "rae"},
             means=RunningMeans(),
         )
@@ -279,7 +279,7 @@ def test_a_proposer_is_credited_against_its_past() -> None:
         groups,
         verdicts,
         rewards,
-        pieces=lambda ids: [""] * len(ids),
+        pieces=lambda ids, _: [""] * len(ids),
         baselines={"proposer": "rae"},
         means=means,
     )
