@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from demur import bench
-from demur.bench import cases, growth, memory, plot
+from demur.bench import cases, growth, loop, memory, plot
 from demur.bench.cases import SHAPES, Case, Shape, groups, learner, operations, prompts, words
 from demur.bench.growth import converse, fit
 from demur.bench.step import asked, own_step, paid
@@ -92,6 +92,7 @@ def test_every_row_has_both_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     pytest.importorskip("trl", reason="the bench extra is not installed")
     for name in ("SAMPLING", "UPDATE", "STEP"):
         monkeypatch.setattr(bench, name, (TINY,))
+    monkeypatch.setattr(loop, "LOADS", (loop.Load("demur", 2, 6, 4),))
     for name, xs in (("GROUPS", (1, 2)), ("PROMPTS", (4, 8)), ("TURNS", (1, 2))):
         monkeypatch.setattr(growth, name, xs)
     monkeypatch.setattr(growth, "SIZES", ("1M",))
@@ -100,13 +101,14 @@ def test_every_row_has_both_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     found = bench.run_bench(
         sizes=["1M"], repeats=1, watch=lambda done, total, note: seen.append(f"{done}/{total}")
     )
-    assert seen == [f"{i}/8" for i in range(8)]
+    assert seen == [f"{i}/9" for i in range(9)]
     rows = found["rows"]
     assert [row["measure"] for row in rows] == [
-        "sampling", "update", "step", "share", "growth", "growth", "memory", "memory"
+        "sampling", "update", "step", "share", "growth", "growth", "memory", "memory",
+        "loop",
     ]  # fmt: skip
     params = sum(p.numel() for p in cases.build(SHAPES["1M"]).parameters())
-    assert {row["params"] for row in rows} == {params}
+    assert {row["params"] for row in rows if row["measure"] != "loop"} == {params}
     by = {row["measure"]: row for row in rows}
     for name in ("sampling", "update"):
         row = by[name]
@@ -119,6 +121,11 @@ def test_every_row_has_both_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         else:  # unmeasurably small is no figure
             assert name == "memory" and row["ratio"] is None
     assert by["step"]["against"] == "TRL GRPOTrainer" and by["step"]["ours"] > 0
+    own = by["loop"]
+    assert own["case"] == "demur, 6x4, 2 processes" and own["ours"] > 0 and own["tokens"] > 1
+    assert own["ratio"] == pytest.approx(own["ours"] / loop.AIM)
+    assert set(own["parts"]) == set(loop.PARTS) and min(own["parts"].values()) > 0
+    assert sum(own["parts"].values()) == pytest.approx(1.0)
     assert by["share"]["ratio"] < 1, "no update does better than the bare product"
     assert [x for x, _ in by["growth"]["points"]] == [1.0, 2.0]
     path = bench.write_bench(tmp_path / "deep" / "er", found)

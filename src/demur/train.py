@@ -136,8 +136,9 @@ def reinforce(
     at: Progress,
     rng: np.random.Generator,
     alarms: Alarms,
+    lap: Callable[[str], None] = lambda part: None,
 ) -> Take:
-    """Play, judge, pay, update."""
+    """Play, judge, pay, update. ``lap`` is told which part of a step has just ended."""
     game = make_game(stage.game, stage.game_options, recognise=recognise, kept=held_out)
     if stage.anchor == PastVersion.name and at.past is None:
         at.past = policy.snapshot()
@@ -165,10 +166,14 @@ def reinforce(
             draws = game.draws(stage.prompts)
         else:
             draws = source.draw(stage.prompts, rng, alone=stage.alone_share)
+        lap("draw")
         played, samples = Round(), list[Sample]()
         for groups, last in in_waves(game, policy, draws, stage.group, sampling_for(stage, rng)):
+            lap("read")
             verdicts = judge_round(anchor, groups)
+            lap("judge")
             rewards = till.pay(groups, verdicts)
+            lap("pay")
             learned = make_samples(
                 *till.learned_from(groups, verdicts, rewards, step),
                 pieces=policy.pieces,
@@ -180,6 +185,7 @@ def reinforce(
                 losses=till.losses,
             )
             learned += imitations(groups, verdicts, policy, stage.imitate, stage.imitate_assessment)
+            lap("pack")
             if not last:
                 policy.feed(learned, loss)
             played.add(groups, verdicts, rewards)
@@ -189,9 +195,11 @@ def reinforce(
             stats = policy.update(samples, loss)
         if isinstance(anchor, PastVersion) and at.past is not None and anchor.average:
             at.past.follow(policy, 1.0 - anchor.average)
+        lap("update")
         stats |= batch_stats(played.groups, played.verdicts, played.rewards)
         stats |= memory.votes(played.groups, played.verdicts)
         stats |= memory.alarms(stats)
+        lap("meters")
         at.budget, at.stopped = before + anchor.budget, memory.alarms.stop
         return stats | {"anchor_budget": at.budget}
 

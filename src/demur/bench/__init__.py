@@ -1,4 +1,4 @@
-"""The engine against what people use: sampling, updates, whole steps, memory, growth.
+"""The engine against what people use: sampling, updates, whole steps, memory, growth; the loop.
 
 Every case runs both sides in one process, in turn, on models of the same random weights, the same
 prompts and the same lengths; a figure is the median of the repeats after one warm-up each. A ratio
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from demur.bench import beside, growth, memory, step
+from demur.bench import beside, growth, loop, memory, step
 from demur.bench.cases import ON_GPU, SAMPLING, SHAPES, STEP, UPDATE, USUAL, Case, build
 from demur.bench.plot import markdown, write_plot
 from demur.engine.options import Engine
@@ -27,12 +27,12 @@ from demur.runlog import atomic_write
 
 Measure = Callable[[str, Any, int, str], dict[str, Any]]
 Watch = Callable[[int, int, str], None]
-MEASURES = ("sampling", "update", "step", "share", "growth", "memory")
+MEASURES = ("sampling", "update", "step", "share", "growth", "memory", "loop")
 
 
-def plan_of(measure: str) -> list[tuple[Measure, Case | str]]:
+def plan_of(measure: str) -> list[tuple[Measure, Case | str | loop.Load]]:
     """What a measure runs for each model size: a function and what it is run on."""
-    plan: dict[str, list[tuple[Measure, Case | str]]] = {
+    plan: dict[str, list[tuple[Measure, Case | str | loop.Load]]] = {
         "sampling": [(beside.sampling, case) for case in SAMPLING],
         "update": [(beside.update, case) for case in UPDATE],
         "step": [(step.step, case) for case in STEP],
@@ -42,6 +42,7 @@ def plan_of(measure: str) -> list[tuple[Measure, Case | str]]:
             *[(memory.update_memory, case) for case in UPDATE],
             *[(memory.step_memory, case) for case in STEP],
         ],
+        "loop": [(loop.loop, load) for load in loop.LOADS],
     }
     return plan[measure]
 
@@ -75,7 +76,7 @@ def run_bench(
         for number, size in enumerate(shapes[:first])
         for measure in chosen
         for work, on in plan_of(measure)[:first]
-        if not (on == "parameters" and number)  # it spans the sizes itself
+        if not (number and (on == "parameters" or measure == "loop"))  # of no size, or of all
     ]
     params = {size: sum(p.numel() for p in build(SHAPES[size]).parameters()) for size in shapes}
     found: dict[str, Any] = {"machine": machine(there), "repeats": repeats, "rows": []}

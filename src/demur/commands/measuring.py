@@ -242,7 +242,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--measure",
-            help="sampling, update, step, share, growth or memory; repeatable. Default: all.",
+            help="sampling, update, step, share, growth, memory or loop; repeatable. Default: all.",
         ),
     ] = None,
     size: Annotated[
@@ -266,7 +266,8 @@ def bench(
 
     Both sides run in turn on the same weights, prompts and lengths. A ratio above 1 says that demur
     is better; for share it is the part of the machine's speed that an update uses, for growth the
-    exponent of time. Memory takes a fresh process a side. Let nothing else run meanwhile. Whole
+    exponent of time, for loop the replies/s that a step's scoring and packing keeps up with, beside
+    an aim of 50,000. Memory takes a fresh process a side. Let nothing else run meanwhile. Whole
     steps run beside TRL: [dim]pip install 'demur\[bench]'[/dim].
 
     [dim]demur bench --out bench[/dim]
