@@ -21,7 +21,8 @@ from demur.learners.distil import conclude
 from demur.learners.policy_gradient import PolicyGradient, Supervised
 from demur.measure.shares import IDENTITY
 from demur.meters import batch_stats
-from demur.policies.local import ContextWarning, LocalPolicy
+from demur.policies.local import LocalPolicy
+from demur.policies.tokens import ContextWarning
 from demur.reply import render
 from demur.schema import Claim, Completion, Message, Reward, Sample, Sampling, Task, Unparsed
 

@@ -91,6 +91,26 @@ def test_an_adapter_is_equal_to_the_merged_model(base: Path, tmp_path: Path) -> 
         ]
 
 
+def test_a_snapshot_shares_the_base_and_keeps_its_adapter(base: Path, tmp_path: Path) -> None:
+    policy = worn(base)
+    past = policy.snapshot()
+    given = samples(policy, 9)
+    then = logits(past, given, True)
+    policy.update(given, LEASH)
+    assert all(map(torch.equal, then, logits(past, given, True))), "it moved with the policy"
+    assert not torch.equal(then[0], logits(policy, given, True)[0])
+    mine, theirs = (dict(p.model.named_parameters()) for p in (policy, past))
+    shared = {n for n in mine if mine[n].data_ptr() == theirs[n].data_ptr()}
+    assert shared == {n for n in mine if "lora_" not in n}
+    assert any(p.requires_grad for p in mine.values()) and not any(
+        p.requires_grad for p in theirs.values()
+    )
+    past.save(tmp_path / "past")
+    recalled = policy.recall(tmp_path / "past", "past")
+    for one, other in zip(then, logits(recalled, given, True), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_only_the_adapter_learns_and_it_starts_as_nothing(base: Path) -> None:
     fresh = LocalPolicy.from_folder(base)
     fresh.adapt(4, 8.0)

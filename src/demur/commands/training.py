@@ -231,7 +231,7 @@ def train(
     settings = {"model": model, "seed": seed, "recipe": resolved.model_dump()}
     if policy_ is Where.tinker:
         settings["policy"] = policy_.value
-    policy = _policy(resolved, policy_, base_url, model, checked_device(device), seed)
+    policy = _policy(resolved, policy_, base_url, model, checked_device(device), seed, quiet)
     run = RunFolder(out, settings, resume=resume)
     steps = sum(stage.steps for stage in resolved.stages)
     title = out.resolve().name
@@ -258,7 +258,7 @@ def train(
 
 
 def _policy(
-    recipe: Recipe, where: Where, base_url: str, model: str, device: str, seed: int
+    recipe: Recipe, where: Where, base_url: str, model: str, device: str, seed: int, quiet: bool
 ) -> Trainable:
     """The model that learns, here or on an engine, before a folder is made."""
     from demur.policies.folder import model_folder
@@ -269,6 +269,7 @@ def _policy(
             raise ConfigError("--base-url is an engine's address: add --policy tinker")
         engine = recipe.engine.on(device)
         return LocalPolicy.from_folder(model_folder(model), engine=engine)
+    from demur import console
     from demur.policies.connection import Connection
     from demur.policies.tinker import TinkerPolicy
     from demur.remote import check_remote
@@ -278,7 +279,17 @@ def _policy(
     check_remote(recipe)
     link = Connection(base_url, recipe.remote.patience)
     name = str(model_folder(model)) if model == "seed" else model
-    policy = TinkerPolicy(link, name, seed=seed, remote=recipe.remote)
+    engine = recipe.engine.on(device)
+    policy = TinkerPolicy(link, name, seed=seed, remote=recipe.remote, engine=engine)
+    policy.adapt(recipe.lora.rank if recipe.lora else policy.rank)
+    if not quiet:
+        console.err.print(
+            f"An adapter of rank {policy.rank} on {policy.model} is trained at {link.url}; the "
+            "whole model can be trained with --policy local.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     if recipe.assesses:
         policy.learn_post_completion()
     return policy

@@ -77,6 +77,11 @@ def adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if "lora_" in name}
 
 
+def base_weights(model: PreTrainedModel) -> list[Tensor]:
+    """The parameters that no adapter is made of."""
+    return [p for name, p in model.named_parameters() if "lora_" not in name]
+
+
 class EarlierAdapter:
     """A model as it was when this was made: with the adapter of then, or with none at all."""
 

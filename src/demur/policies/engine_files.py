@@ -20,7 +20,7 @@ STATE = "engine.json"
 ARCHIVE_SECONDS = 600.0
 
 
-def words(model: str) -> tuple[Any, GenerationConfig | None, int]:
+def words(model: str) -> tuple[Any, GenerationConfig | None, int | None]:
     """A model's tokenizer, how it stops and how long its context is, from a folder or the hub."""
     local = Path(model).is_dir()
     try:
@@ -41,7 +41,7 @@ def words(model: str) -> tuple[Any, GenerationConfig | None, int]:
         ends = GenerationConfig.from_pretrained(model)
     except OSError:
         ends = None
-    return tokenizer, ends, int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+    return tokenizer, ends, getattr(config, "max_position_embeddings", None)
 
 
 def home(model: str) -> str:

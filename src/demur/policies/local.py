@@ -40,10 +40,6 @@ DEFAULT = Engine()
 REFERENCE = "reference.safetensors"
 
 
-class ContextWarning(UserWarning):
-    """A prompt does not fit the model's context."""
-
-
 class VocabularyWarning(UserWarning):
     """A model was given a token."""
 
@@ -65,7 +61,8 @@ class LocalPolicy(Tokens):
         self.engine = engine
         self.model = model.eval().to(place(engine))
         set_checkpointing(self.model, engine.checkpointing)
-        super().__init__(tokenizer, name, stops(model.generation_config, tokenizer))
+        limit = getattr(model.config, "max_position_embeddings", None)
+        super().__init__(tokenizer, name, stops(model.generation_config, tokenizer), limit)
         self.version = 0
         self.shared_prefix = use_tree(model) if shared_prefix is None else shared_prefix
         self.reference: Reference | None = None
@@ -73,8 +70,6 @@ class LocalPolicy(Tokens):
         self.optimiser: Optimiser | None = None
         self._history = History(2 * engine.sample_tokens)  # a full batch is padded a little
         self._sample_tokens = engine.sample_tokens
-        limit = getattr(model.config, "max_position_embeddings", None)
-        self.context = int(limit) if limit else 1 << 30
 
     @classmethod
     def from_folder(
@@ -137,19 +132,8 @@ class LocalPolicy(Tokens):
         data, not an error, with one warning.
         """
         prompts = [self.prompt_ids(d) for d in dialogues]
-        opening: tuple[int, ...] = ()
-        if sampling.opening:
-            opening = tuple(self.tokenizer(sampling.opening, add_special_tokens=False)["input_ids"])
-        needed = len(opening) + sampling.max_tokens
-        room = [i for i, p in enumerate(prompts) if len(p) + needed <= self.context]
-        if len(room) < len(prompts):
-            warnings.warn(
-                f"{self.name} reads {self.context} tokens at most: a prompt that leaves no room "
-                f"for a reply of {sampling.max_tokens} gets an empty one; shorten such prompts or "
-                "ask for fewer tokens",
-                ContextWarning,
-                stacklevel=2,
-            )
+        opening = self.opening_ids(sampling)
+        room = self.with_room(prompts, sampling)
         drawn = self._draw([(*prompts[i], *opening) for i in room], n, sampling)
         empty = [
             [Completion("", stop="length", prompt_ids=p, policy_version=self.version)] * n
@@ -284,8 +268,10 @@ class LocalPolicy(Tokens):
         return stats
 
     def snapshot(self) -> LocalPolicy:
-        """A frozen copy of the policy as it is now."""
-        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        """A frozen copy of the policy as it is now; under an adapter, the base is not copied."""
+        kept = adapter.base_weights(self.model) if adapter.adapted(self.model) else []
+        model = copy.deepcopy(self.model, {id(weight): weight for weight in kept})
+        model.eval().requires_grad_(False)
         past = LocalPolicy(
             model,
             self.tokenizer,
@@ -293,7 +279,7 @@ class LocalPolicy(Tokens):
             shared_prefix=self.shared_prefix,
             engine=self.engine,
         )
-        past.version = self.version
+        past.version, past.base = self.version, self.base
         return past
 
     def recall(self, folder: str | Path, name: str) -> LocalPolicy:

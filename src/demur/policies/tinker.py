@@ -42,10 +42,13 @@ from demur.policies.tokens import Tokens, stops
 from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
 from demur.tables import Remote
 
+DEFAULT = Engine()
 RANK = 16
 ALPHA = 32
 """What engines scale every adapter by, over its rank; the protocol has no word for it."""
 BETAS, EPS = (0.9, 0.95), 1e-8
+Drawn = tuple[tuple[int, ...], tuple[float, ...], bool]
+"""Tokens, their log-probabilities, and whether the reply came to an end."""
 
 
 class EngineWarning(UserWarning):
@@ -55,7 +58,8 @@ class EngineWarning(UserWarning):
 class TinkerPolicy(Tokens):
     """A model at an engine, and its adapter there.
 
-    ``model`` is the engine's name of it or a folder that both can read. Raises ``EndpointError``
+    ``model`` is the engine's name of it or a folder that both can read; ``engine`` says how other
+    models that take part are computed here. Raises ``EndpointError``
     where the engine is not there or does not have it.
     """
 
@@ -69,13 +73,13 @@ class TinkerPolicy(Tokens):
         seed: int = 0,
         remote: Remote | None = None,
         name: str = "engine",
+        engine: Engine = DEFAULT,
     ) -> None:
         self.connection, self.model = connection, connection.named(model)
         self.seed, self.remote = seed, remote or Remote()
         tokenizer, ends, limit = words(self.model)
-        super().__init__(tokenizer, name, stops(ends, tokenizer))
-        self.engine = Engine()
-        self.context = limit
+        super().__init__(tokenizer, name, stops(ends, tokenizer), limit)
+        self.engine = engine
         self.version, self.taken, self.rank = 0, 0, RANK
         reduction = self.remote.reduction
         self.sums = connection.sums_sequences() if reduction == "auto" else reduction == "sum"
@@ -106,54 +110,43 @@ class TinkerPolicy(Tokens):
                 "them: use an anchor that needs none, or train with --policy local"
             )
         prompts = [self.prompt_ids(d) for d in dialogues]
-        opening: tuple[int, ...] = ()
-        if sampling.opening:
-            opening = tuple(self.tokenizer(sampling.opening, add_special_tokens=False)["input_ids"])
-        drawn = self._draw([(*p, *opening) for p in prompts], n, sampling, sorted(self.stop_ids))
+        opening = self.opening_ids(sampling)
+        room = self.with_room(prompts, sampling)
+        drawn = self._draw([(*prompts[i], *opening) for i in room], n, sampling)
+        rows: list[list[Drawn]] = [[((), (), False)] * n for _ in prompts]
+        for i, found in zip(room, drawn, strict=True):
+            rows[i] = found
         return [
-            [
-                self._completion(prompt, opening, sampling.opening, row)
-                for row in rows or [((), (), False)] * n
-            ]
-            for prompt, rows in zip(prompts, drawn, strict=True)
+            [self._completion(prompt, opening, sampling.opening, row) for row in found]
+            for prompt, found in zip(prompts, rows, strict=True)
         ]
 
     def _draw(
-        self, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling, ends: list[int]
-    ) -> list[list[tuple[tuple[int, ...], tuple[float, ...], bool]]]:
-        """Tokens, log-probabilities and whether they came to an end; no rows for want of room."""
+        self, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling
+    ) -> list[list[Drawn]]:
         sampler = self._voice()
-        seeds = np.random.default_rng([sampling.seed, self.version]).integers(
-            2**30, size=len(prompts)
-        )
-        futures: list[Any] = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            if len(prompt) + sampling.max_tokens > self.context:
-                futures.append(None)
-                continue
+        rng = np.random.default_rng([sampling.seed, self.version])
+        futures = []
+        for prompt, seed in zip(prompts, rng.integers(2**30, size=len(prompts)), strict=True):
             settings = self._types.SamplingParams(
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
                 seed=int(seed),
-                stop=ends,
+                stop=sorted(self.stop_ids),
             )
             sent = self._types.ModelInput.from_ints(list(prompt))
             futures.append(sampler.sample(sent, n, settings))
-        found = []
-        for future in futures:
-            answer = None if future is None else self.connection.wait(future)
-            rows = answer.sequences if answer else ()
-            found.append(
-                [(tuple(r.tokens), tuple(r.logprobs or ()), r.stop_reason == "stop") for r in rows]
-            )
-        return found
+        return [
+            [(tuple(r.tokens), tuple(r.logprobs or ()), r.stop_reason == "stop") for r in rows]
+            for rows in (self.connection.wait(future).sequences for future in futures)
+        ]
 
     def _completion(
         self,
         prompt: tuple[int, ...],
         opening: tuple[int, ...],
         opened: str,
-        row: tuple[tuple[int, ...], tuple[float, ...], bool],
+        row: Drawn,
     ) -> Completion:
         ids, logprobs, stopped = row
         if len(logprobs) != len(ids):
@@ -265,12 +258,11 @@ class TinkerPolicy(Tokens):
             prompts.append(
                 (*sample.prompt_ids, *sample.completion_ids[: sample.expected_score.position])
             )
-        sampling = Sampling(1.0, 1, self.taken)
-        found = self._draw(prompts, self.remote.draws, sampling, sorted(self.stop_ids))
+        found = self._draw(prompts, self.remote.draws, Sampling(1.0, 1, self.taken))
         return [
             Draw(sample, tuple(ids[0] for ids, _, _ in rows), tuple(lp[0] for _, lp, _ in rows))
             for sample, rows in zip(scored, found, strict=True)
-            if rows and all(ids and lp for ids, lp, _ in rows)
+            if all(ids and lp for ids, lp, _ in rows)
         ]
 
     def update(self, samples: Sequence[Sample], loss: Any) -> Stats:
@@ -324,7 +316,12 @@ class TinkerPolicy(Tokens):
 
     def _at(self, path: str, name: str, version: int) -> TinkerPolicy:
         past = TinkerPolicy(
-            self.connection, self.model, seed=self.seed, remote=self.remote, name=name
+            self.connection,
+            self.model,
+            seed=self.seed,
+            remote=self.remote,
+            name=name,
+            engine=self.engine,
         )
         past.rank, past.version, past._begin, past._frozen = self.rank, version, path, True
         return past

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from jinja2 import TemplateError
@@ -10,14 +11,27 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from demur.errors import ModelFolderError
 from demur.reply import POST_COMPLETION
-from demur.schema import Dialogue
+from demur.schema import Dialogue, Sampling
+
+
+class ContextWarning(UserWarning):
+    """A prompt does not fit the model's context."""
 
 
 class Tokens:
-    """What a policy knows of its tokenizer. ``stop_ids`` end its turn."""
+    """What a policy knows of its tokenizer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, stop_ids: frozenset[int]):
-        self.tokenizer, self.name = tokenizer, name
+    ``stop_ids`` end its turn; ``context`` is how many tokens it reads at most.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        stop_ids: frozenset[int],
+        context: int | None = None,
+    ) -> None:
+        self.tokenizer, self.name, self.context = tokenizer, name, context or 1 << 30
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.pad_id = int(tokenizer.pad_token_id)
@@ -59,6 +73,26 @@ class Tokens:
                 self._prompts.clear()
             self._prompts[dialogue] = found
         return found
+
+    def opening_ids(self, sampling: Sampling) -> tuple[int, ...]:
+        """The tokens that every reply is made to begin with."""
+        if not sampling.opening:
+            return ()
+        return tuple(self.tokenizer(sampling.opening, add_special_tokens=False)["input_ids"])
+
+    def with_room(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> list[int]:
+        """The numbers of the prompts that leave room for a reply; one warning of all others."""
+        needed = len(self.opening_ids(sampling)) + sampling.max_tokens
+        room = [i for i, prompt in enumerate(prompts) if len(prompt) + needed <= self.context]
+        if len(room) < len(prompts):
+            warnings.warn(
+                f"{self.name} reads {self.context} tokens at most: a prompt that leaves no room "
+                f"for a reply of {sampling.max_tokens} gets an empty one; shorten such prompts or "
+                "ask for fewer tokens",
+                ContextWarning,
+                stacklevel=3,
+            )
+        return room
 
     def _render(self, dialogue: Dialogue) -> str:
         """The chat template's text; without a system role in it, that message opens the user's."""
