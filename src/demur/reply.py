@@ -21,7 +21,7 @@ from demur.schema import Reply, Unparsed
 
 POST_COMPLETION = "<post_completion>"
 """Where a reply ends for whoever reads it, and its assessment begins (post-completion learning)."""
-KEPT = 1 << 14
+KEPT = 1 << 12
 """How many texts are remembered as they were read: a step's replies repeat each other."""
 _TAGS = re.compile(r"</?(?:think|answer|confidence)>")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")

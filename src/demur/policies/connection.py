@@ -105,7 +105,7 @@ class Connection:
             f"{', '.join(self.models) or 'none'}"
         )
 
-    def sums_sequences(self) -> bool:
+    def sums_tokens(self) -> bool:
         """Whether it adds up a reply's tokens, as the protocol has it, or takes their mean.
 
         SkyRL's JAX backend, which is known by the title of its server, divides by the length of

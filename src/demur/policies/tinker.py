@@ -82,7 +82,7 @@ class TinkerPolicy(Tokens):
         self.engine = engine
         self.version, self.taken, self.rank = 0, 0, RANK
         reduction = self.remote.reduction
-        self.sums = connection.sums_sequences() if reduction == "auto" else reduction == "sum"
+        self.sums = connection.sums_tokens() if reduction == "auto" else reduction == "sum"
         self._types = connection.tinker.types
         self._frozen = False
         self._adapter: Any = None
