@@ -84,7 +84,7 @@ class TinkerPolicy(Tokens):
         reduction = self.remote.reduction
         self.sums = connection.sums_tokens() if reduction == "auto" else reduction == "sum"
         self._types = connection.tinker.types
-        self._frozen = False
+        self._frozen, self._warned = False, False
         self._adapter: Any = None
         self._begin = ""  # the engine's checkpoint that the adapter begins as
         self._sampler: Future[Any] | None = None
@@ -232,7 +232,8 @@ class TinkerPolicy(Tokens):
 
     def _in_words(self, samples: Sequence[Sample], loss: Any) -> Fed:
         if isinstance(loss, PolicyGradient):
-            if loss.temperature != 1.0:
+            if loss.temperature != 1.0 and not self._warned:
+                self._warned = True
                 warnings.warn(
                     f"an engine's losses know temperature 1 only: replies drawn at "
                     f"{loss.temperature:g} are weighed as if drawn at 1",
