@@ -24,7 +24,7 @@ from demur.engine.options import Engine
 from demur.policies.local import LocalPolicy, quiet_libraries
 from demur.pool import claim_settings, task_pool
 from demur.recipe import PolicyGradient
-from demur.schema import Completion, Dialogue, Sample, Sampling, Stats
+from demur.schema import Completion, Dialogue, Sample, Sampling, Stats, Trainable
 from demur.stages import Progress, heap_at_rest
 from demur.tasks.source import Source
 from demur.train import reinforce
@@ -89,7 +89,7 @@ class Repeating(Speaking):
         return self.script.pop(0)
 
 
-def play(load: Load, steps: int, policy: LocalPolicy, seed: int = 0) -> list[dict[str, float]]:
+def play(load: Load, steps: int, policy: Trainable, seed: int = 0) -> list[dict[str, float]]:
     """Seconds of every part of each step."""
     recipe = load_recipe(load.recipe, ["tasks.wrong_claims=perturb"])  # nobody is asked beforehand
     stage = recipe.stages[-1]

@@ -230,33 +230,39 @@ def figures(answered: Sequence[tuple[Request, Any]], whole: float) -> Stats:
     ``whole`` is that of all that was fed. The loss is ``LocalPolicy``'s without expected scores,
     and the entropy is estimated as there, by the mean of -lp.
     """
-    cost = surprise = clipped = tokens = 0.0
+    cost = surprise = clipped = 0.0
+    tokens = 0
     for request, answer in answered:
         if not request.samples:
             continue
+        lengths = [len(sample.completion_ids) for sample in request.samples]
+        outputs = zip(answer.loss_fn_outputs, lengths, strict=True)
+        new = _joined([output["logprobs"].data[-length:] for output, length in outputs])
+        credit = _joined([sample.advantages for sample in request.samples])
+        share = np.repeat(request.shares, lengths)
+        tokens += len(new)
+        surprise -= float(new.sum())
+        if request.loss == GIVEN:
+            cost -= float((share * credit * new).sum())
+            continue
+        sent = zip(request.datums, lengths, strict=True)
+        old = _joined([each.logprobs[-length:] for each, length in sent])
+        ratio = np.exp(new - old)
         low = request.config.get("clip_low_threshold", -np.inf)
         high = request.config.get("clip_high_threshold", np.inf)
-        rows = zip(
-            request.samples, request.datums, request.shares, answer.loss_fn_outputs, strict=True
-        )
-        for sample, sent, share, output in rows:
-            length = len(sample.completion_ids)
-            new = np.asarray(output["logprobs"].data, dtype=np.float64)[-length:]
-            tokens += length
-            surprise -= float(new.sum())
-            credit = np.asarray(sample.advantages)
-            if request.loss == GIVEN:
-                cost -= share * float((credit * new).sum())
-                continue
-            ratio = np.exp(new - sent.logprobs[-length:])
-            bound = np.clip(ratio, low, high)
-            clipped += float((ratio != bound).sum())
-            gain = {
-                "ppo": np.minimum(ratio * credit, bound * credit),
-                "cispo": bound * credit * new,
-                "importance_sampling": ratio * credit,
-            }
-            cost -= share * float(gain[request.loss].sum())
+        bound = np.clip(ratio, low, high)
+        clipped += float((ratio != bound).sum())
+        gain = {
+            "ppo": np.minimum(ratio * credit, bound * credit),
+            "cispo": bound * credit * new,
+            "importance_sampling": ratio * credit,
+        }
+        cost -= float((share * gain[request.loss]).sum())
     if not tokens:
         return {}
     return {"loss": cost / whole, "entropy": surprise / tokens, "clip_share": clipped / tokens}
+
+
+def _joined(rows: Sequence[Any]) -> NDArray[np.float64]:
+    """Rows of different lengths one after the other."""
+    return np.concatenate(rows).astype(np.float64)
