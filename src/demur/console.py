@@ -115,7 +115,7 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Both sides of every row of a bench, and their ratio."""
     table = Table(header_style="bold")
     for name in ("measure", "case", "params", "against"):
-        table.add_column(name, no_wrap=name != "against")
+        table.add_column(name, no_wrap=name in ("measure", "params"), overflow="fold")
     for name in ("demur", "other", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
