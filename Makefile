@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check engine test-engine constraints clean
+.PHONY: help setup demo test check engine test-engine environment test-environment constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	"$$p" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo "$$p" && break; done || true)
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install demur with the pinned versions
 
@@ -67,6 +67,24 @@ test-engine: setup engine ## train on a real engine for a few steps (minutes; no
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m engine \
 		-W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
+# verifiers wants an older openai than demur's own environment has, so it has its own as well.
+ENVIRONMENT := environments/.venv
+
+environment: $(ENVIRONMENT)/.installed ## make environments/.venv with verifiers and demur's environment for it
+
+$(ENVIRONMENT)/.installed: pyproject.toml environments/constraints.txt environments/demur_objection/pyproject.toml
+	@"$(PYTHON)" -m venv $(ENVIRONMENT)
+	@echo "installing torch, verifiers and demur-objection into $(ENVIRONMENT) ..."
+	@$(ENVIRONMENT)/bin/python -m pip --disable-pip-version-check --no-input install -qq \
+		-c environments/constraints.txt setuptools torch
+	@$(ENVIRONMENT)/bin/python -m pip --disable-pip-version-check --no-input install -qq \
+		-c environments/constraints.txt --no-build-isolation -e . -e environments/demur_objection \
+		'transformers[serving]' pytest pytest-timeout
+	@touch $@
+
+test-environment: environment ## play that environment with verifiers' own tools (under a minute)
+	@OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(ENVIRONMENT)/bin/python -m pytest -q tests/test_verifiers.py
+
 constraints: setup ## pin in constraints.txt exactly what .venv now holds
 	@{ \
 		echo "# Every version that an install gets. Made by 'make constraints' from what .venv holds; to move one"; \
@@ -78,7 +96,7 @@ constraints: setup ## pin in constraints.txt exactly what .venv now holds
 		rm constraints.new; exit 1; fi
 	@mv constraints.new constraints.txt && touch $(STAMP)
 
-clean: ## remove .venv, builds and caches; demo/ and runs/ stay
-	@rm -rf $(VENV) $(ENGINE) engines/state build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
+clean: ## remove every .venv, builds and caches; demo/ and runs/ stay
+	@rm -rf $(VENV) $(ENGINE) $(ENVIRONMENT) engines/state build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
