@@ -621,5 +621,8 @@ def test_what_skills_cannot_do_is_said_before_any_work(
     ):
         assert said in sentence(run(*given, "--out", out))
         assert not out.exists()
-    ran = run("train", "ctx2skill", "--endpoint", url, "--model", "m", "--out", out, "--quiet")
-    assert "cannot be reached; is it running" in sentence(ran)
+    judged = ("anchored_judge", "--set", f"anchor.endpoint={url}")
+    for given in (("ctx2skill", "--endpoint", url, "--model", "m"), judged):
+        ran = run("train", *given, "--out", out, "--quiet")
+        assert "cannot be reached; is it running" in sentence(ran)
+        assert not out.exists()

@@ -61,19 +61,24 @@ def anchor_for(
 
 
 def other_policy(model: str, endpoint: str, engine: Engine) -> Policy:
-    """A model folder, or a model behind a server."""
+    """A model folder, or a model behind a server, which has to be there: ``EndpointError``."""
     if endpoint:
-        return EndpointPolicy(endpoint, model)
+        policy = EndpointPolicy(endpoint, model)
+        policy.check()
+        return policy
     return LocalPolicy.from_folder(model_folder(model), model, engine)
 
 
 def check_judges(recipe: Recipe) -> None:
-    """Refuse a judge that is not there before any work; raises ``ModelFolderError``."""
+    """Refuse a judge that is not there before any work; ``ModelFolderError``, ``EndpointError``."""
     for stage in recipe.stages:
         if isinstance(stage, Distil) or stage.anchor != Judge.name:
             continue
-        if not stage.anchor_options.get("endpoint"):
-            model_folder(str(stage.anchor_options.get("model", "seed")))
+        model = str(stage.anchor_options.get("model", "seed"))
+        if endpoint := stage.anchor_options.get("endpoint"):
+            EndpointPolicy(str(endpoint), model).check()
+        else:
+            model_folder(model)
 
 
 def asks(stage: PolicyGradient | Offline) -> bool:
