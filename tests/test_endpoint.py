@@ -260,10 +260,14 @@ def test_a_judge_behind_a_server(server: Server) -> None:
     assert {r["model"] for r in server.requests} == {"wise"}
 
 
-def test_a_recipe_may_name_a_server() -> None:
+def test_a_recipe_may_name_a_server_that_is_there(server: Server) -> None:
     table = load_recipe("anchored_judge").model_dump(exclude_none=True)
-    table["stages"][0]["anchor_options"] = {"endpoint": "http://127.0.0.1:9/v1", "model": "wise"}
-    check_judges(check_recipe(table))
+    options = table["stages"][0]["anchor_options"] = {"endpoint": server.url, "model": "wise"}
+    check_judges(check_recipe(table))  # a server without a list of models is taken at its word
+    assert server.requests == []
+    options["endpoint"] = "http://127.0.0.1:9/v1"
+    with pytest.raises(EndpointError, match="cannot be reached; is it running"):
+        check_judges(check_recipe(table))
 
 
 def test_without_a_key_a_stand_in_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,14 @@ def test_a_slope_is_undefined_where_its_predictor_does_not_vary() -> None:
     assert all(math.isnan(m.of(np.ones((1, 4)))[0]) for m in (aligned, other))
 
 
+def test_one_confidence_in_a_draw_has_no_spread() -> None:
+    spread = weighted.std_of(np.array([0.0, 0.3]), np.array([0, 1]), 3)
+    counts = np.array([[0.0, 3.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
+    found = spread.of(counts)
+    assert found[:2].tolist() == [0.0, 0.0]
+    assert found[2:] == pytest.approx([0.15, math.nan], nan_ok=True)
+
+
 def test_no_threshold_that_is_safe_is_a_coverage_of_zero() -> None:
     q, y, codes = np.array([0.9, 0.5]), np.array([0.0, 1.0]), np.array([0, 1])
     found = weighted.coverage_at_risk_of(q, y, codes, 3, 0.05)

@@ -72,11 +72,11 @@ def combine(
 
 def std_of(q: FloatArray, codes: IntArray, tasks: int) -> Weighted:
     """Standard deviation of the confidence, as :func:`demur.measure.calibration.confidence_std`."""
-    middle = q - (q.mean() if q.size else 0.0)  # shifting first keeps the difference exact
+    middle = q - (q.mean() if q.size else 0.0)  # shifting first keeps most digits
 
     def finish(s: FloatArray) -> FloatArray:
         variance = s[:, 1] / s[:, 2] - (s[:, 0] / s[:, 2]) ** 2
-        return np.asarray(np.sqrt(np.maximum(variance, 0.0)), dtype=np.float64)
+        return np.asarray(np.sqrt(np.where(variance < _FLAT, 0.0, variance)), dtype=np.float64)
 
     return _from_sums([middle, middle**2, np.ones(codes.size)], codes, tasks, finish)
 
