@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import pytest
 import torch
 from rich.console import Console
+from serving import completion, serving
 from test_argue_page import words
 from tiny import byte_policy, tiny_policy
 
@@ -99,6 +100,7 @@ def test_a_port_that_is_taken_and_other_mistakes(
         (("seed", "--style", "breif"), "did you mean 'brief'?"),
         (("m", "--endpoint", "localhost:1"), "an endpoint is an address"),
         (("m", "--endpoint", "localhost:1", "--terminal"), "an endpoint is an address"),
+        (("m", "--endpoint", "http://127.0.0.1:9/v1", "--terminal"), "cannot be reached; is it"),
         (("seed", "--k", "0"), "invalid value for '--k'"),
     ):
         assert expected in complaint(monkeypatch, capfd, *arguments)
@@ -176,4 +178,5 @@ def test_how_a_model_is_spoken_to(tmp_path: Path) -> None:
     tiny_policy().save(tmp_path / "tiny")
     spoken = [load(name, "", "cpu")[1] for name in ("seed", str(tmp_path / "tiny"))]
     assert spoken == ["brief", "brief"] and load(str(tmp_path / "bytes"), "", "cpu")[1] == "plain"
-    assert load("m", "http://127.0.0.1:9/v1", "cpu")[1] == "plain"
+    with serving(lambda _: completion("hm")) as server:
+        assert load("m", server.url, "cpu")[1] == "plain"

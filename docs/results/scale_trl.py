@@ -1,21 +1,41 @@
-"""The fourth arm of docs/results/scale.md: TRL's GRPOTrainer on exported dialogues.
+"""Two arms of docs/results/scale.md: TRL's GRPOTrainer with demur's rewards.
 
 python docs/results/scale_trl.py DATA SEED OUT
+
+DATA is a dataset that demur has exported, or `new`: the very dialogues that scale.toml meets with
+this seed, played by demur's rollout.
 """
 
 import sys
 import time
 
 import datasets
+import numpy as np
 import trl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from demur.config import load_recipe
 from demur.integrations.trl import reward_funcs
+from demur.integrations.trl_rollout import ObjectionRollout, objection_rows
+from demur.pool import claim_settings, task_pool
+from demur.tasks.source import Source
 from demur.world.seed import SEED_FOLDER
 
 data, seed, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 functions, weights = reward_funcs({"correctness": 1.0, "brier": 0.5, "format": 0.5})
-rows = datasets.load_dataset("parquet", data_files=f"{data}/data/train.parquet", split="train")
+given = {}
+if data == "new":
+    recipe = load_recipe("docs/results/scale.toml", [])
+    stage = recipe.stages[0]
+    tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
+    source = Source(tasks, claim_settings(recipe.tasks), {})
+    steps = [np.random.default_rng([seed, 2, 0, step]) for step in range(stage.steps)]
+    draws = [d for rng in steps for d in source.draw(stage.prompts, rng, alone=stage.alone_share)]
+    met = [row for draw in draws for row in objection_rows([draw])]  # the same one again, too
+    rows = datasets.Dataset.from_list([{"prompt": row["prompt"]} for row in met])
+    given["rollout_func"] = ObjectionRollout(met)
+else:
+    rows = datasets.load_dataset("parquet", data_files=f"{data}/data/train.parquet", split="train")
 settings = trl.GRPOConfig(
     output_dir=f"{out}-work",
     max_steps=30,
@@ -39,6 +59,7 @@ settings = trl.GRPOConfig(
     bf16=False,
     logging_steps=1,
     disable_tqdm=True,
+    shuffle_dataset=data != "new",
     seed=seed,
 )
 tokenizer = AutoTokenizer.from_pretrained(SEED_FOLDER)
@@ -48,6 +69,7 @@ trainer = trl.GRPOTrainer(
     args=settings,
     train_dataset=rows,
     processing_class=tokenizer,
+    **given,
 )
 started = time.perf_counter()
 trainer.train()

@@ -204,8 +204,11 @@ class Speaker:
 
 
 def speaks_briefly(policy: LocalPolicy) -> bool:
-    """Whether a model has the embedded world's own tokens, so that it was taught its language."""
-    return bool(policy.tokenizer.get_vocab() == build_tokenizer().get_vocab())
+    """Whether a model has the embedded world's own tokens, so that it was taught its language.
+
+    Tokens added after them (another turn's end, say) don't take the language away.
+    """
+    return build_tokenizer().get_vocab().items() <= policy.tokenizer.get_vocab().items()
 
 
 def labels(folders: Sequence[str]) -> list[str]:

@@ -108,16 +108,17 @@ def need_page() -> None:
 def load(model: str, endpoint: str, device: str) -> tuple[Policy, Style]:
     """The policy, and the style that it speaks: brief if its words are the embedded world's."""
     from demur.engine.options import Engine
+    from demur.evaluation import speaks_briefly
     from demur.policies.endpoint import EndpointPolicy
     from demur.policies.folder import model_folder
     from demur.policies.local import LocalPolicy
-    from demur.world.tokenizer import build_tokenizer
 
     if endpoint:
-        return EndpointPolicy(endpoint, model, retries=RETRIES), "plain"
+        server = EndpointPolicy(endpoint, model, retries=RETRIES)
+        server.check()
+        return server, "plain"
     policy = LocalPolicy.from_folder(model_folder(model), model, Engine(device))
-    known = policy.tokenizer.get_vocab().items()
-    return policy, "brief" if build_tokenizer().get_vocab().items() <= known else "plain"
+    return policy, "brief" if speaks_briefly(policy) else "plain"
 
 
 def talk(policy: Policy, manner: Manner) -> None:
