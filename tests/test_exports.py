@@ -12,12 +12,22 @@ import pytest
 from demur.commands.skills import export
 from demur.config import load_recipe
 from demur.errors import ConfigError, RunFolderError, UnknownName
-from demur.exports import CANARY, FORMATS, as_dataset, export_trl, label_accuracy, read_kept
+from demur.exports import (
+    CANARY,
+    FORMATS,
+    as_dataset,
+    dataset_card,
+    export_trl,
+    label_accuracy,
+    read_kept,
+    used,
+)
 from demur.games.phrases import object_to
 from demur.games.rounds import draw_of
 from demur.policies.local import LocalPolicy
-from demur.reply import render
+from demur.reply import parse, render
 from demur.runlog import RunFolder
+from demur.schema import Reply
 from demur.train import train
 from demur.world.seed import SEED_FOLDER
 
@@ -96,6 +106,44 @@ def test_the_card_says_how_they_were_made(pairs: Path, tmp_path: Path) -> None:
     assert label_accuracy(spelt) == (0.5, 2), "as the task compares answers"
 
 
+def test_a_card_is_of_what_was_exported(pairs: Path, tmp_path: Path) -> None:
+    kept = read_kept(pairs)
+    lone = kept[0] | {"rejected": None, "truth": "nothing"}
+    mixed = [lone, *kept, kept[0]]
+    assert used(mixed, "trl-dpo") == used(mixed, "trl-kto") == [*kept, kept[0]]
+    assert used(mixed, "trl-sft") == mixed
+    once = used(mixed, "trl-grpo")
+    assert [row["dialogue"] for row in once] == list(dict.fromkeys(r["dialogue"] for r in mixed))
+    assert once[0] == lone, "the first of those that say the same"
+    settings = {"recipe": {"stages": [{"kind": "offline", "keep": "pairs", "anchor": "truth"}]}}
+    card = dataset_card(used(mixed, "trl-dpo"), 9, "trl-dpo", settings)
+    count = len(kept) + 1
+    assert f"better, 100.0% of {count:,} with known truth are right" in card
+    assert f"kept as worse, 0.0% of {count:,}" in card
+    erring = [row | {"truth": json_answer(row["rejected"])} for row in kept[:1]]
+    card = dataset_card([*kept[1:], *erring], 9, "trl-dpo", settings)
+    worse = 1 / len(kept)
+    assert f"kept as worse, {worse:.1%} of" in card
+    card = dataset_card(once, 9, "trl-grpo", settings)
+    assert f"the truth of {len(once):,} dialogues is known" in card and "are right" not in card
+
+
+def json_answer(text: str) -> str:
+    said = parse(text)
+    assert isinstance(said, Reply)
+    return said.answer
+
+
+def test_pairs_by_certainty_are_not_called_right_and_wrong(tmp_path: Path) -> None:
+    run = played(tmp_path / "sure", "rlsf")
+    assert export_trl(run, tmp_path / "dpo", "trl-dpo") > 10
+    card = (tmp_path / "dpo" / "README.md").read_text()
+    assert "| anchor | none: how sure the policy itself was (disparity of its tokens) |" in card
+    with pytest.raises(RunFolderError, match="neither reply of one is right or wrong"):
+        export_trl(run, tmp_path / "kto", "trl-kto")
+    assert not (tmp_path / "kto").exists()
+
+
 def test_what_cannot_be_exported_is_one_sentence(pairs: Path, tmp_path: Path) -> None:
     right = played(tmp_path / "right", "offline_supervised")
     assert export_trl(right, tmp_path / "sft", "trl-sft") > 10
@@ -103,7 +151,7 @@ def test_what_cannot_be_exported_is_one_sentence(pairs: Path, tmp_path: Path) ->
         with pytest.raises(RunFolderError, match="kept no pair of a right and a wrong reply"):
             export_trl(right, tmp_path / layout, layout)
         assert not (tmp_path / layout).exists()
-    with pytest.raises(RunFolderError, match=r"kept nothing of its play.*offline_\*"):
+    with pytest.raises(RunFolderError, match=r"kept nothing of its play.*offline_pairs"):
         RunFolder(tmp_path / "other", {"x": 1})
         export_trl(tmp_path / "other", tmp_path / "x", "trl-dpo")
     with pytest.raises(RunFolderError, match="holds no run"):

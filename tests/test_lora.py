@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_policy
+from calling import Run, sentence
+from safetensors.torch import load_file, save_file
+from tiny import byte_policy, tiny_policy
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from demur.config import load_recipe
 from demur.engine import adapter
@@ -203,6 +206,43 @@ def test_another_base_a_missing_one_and_a_torn_folder_are_one_sentence(
     config.write_text(json.dumps(told))
     (tmp_path / "adapter" / adapter.WEIGHTS).unlink()
     assert f"has no {adapter.WEIGHTS}" in refused()
+
+
+def test_an_adapter_of_a_deeper_model_that_names_no_weights_is_refused(
+    base: Path, tmp_path: Path
+) -> None:
+    worn(base, steps=1).save(tmp_path / "adapter")
+    (tmp_path / "adapter" / adapter.BASE).unlink()  # as peft and other trainers leave it
+    LocalPolicy.from_folder(tmp_path / "adapter")
+    weights = load_file(tmp_path / "adapter" / adapter.WEIGHTS)
+    deeper = {name.replace("layers.0", "layers.9"): w.clone() for name, w in weights.items()}
+    save_file(weights | deeper, tmp_path / "adapter" / adapter.WEIGHTS)
+    with pytest.raises(ModelFolderError, match=r"made for another model.*has no .*layers\.9") as e:
+        LocalPolicy.from_folder(tmp_path / "adapter")
+    assert "set base_model_name_or_path" in str(e.value)
+
+
+def test_layers_of_gpt2_are_linear_too() -> None:
+    given = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
+    for targets in (["c_attn"], []):
+        model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, **given))
+        adapter.attach(model, 2, 4.0, targets)
+        learns = {n.split(".lora_")[0] for n, p in model.named_parameters() if p.requires_grad}
+        assert {name.rpartition(".")[2] for name in learns} == {*targets} or len(learns) == 4
+        assert "transformer.h.0.attn.c_attn" in learns and "lm_head" not in learns
+
+
+def test_an_adapter_holds_no_new_token(run: Run, tmp_path: Path) -> None:
+    byte_policy().save(tmp_path / "bytes")
+    out = tmp_path / "run"
+    told = run("train", "pcl", "--model", tmp_path / "bytes", "--set", "lora.rank=2", "--out", out)
+    assert "an adapter cannot hold the new token <post_completion>: train" in sentence(told)
+    assert not out.exists()
+    recipe = load_recipe("pcl", ["lora.rank=2", "tasks.pool=4"])
+    here = LocalPolicy.from_folder(tmp_path / "bytes")
+    with pytest.raises(ConfigError, match="cannot hold the new token"):
+        train(recipe, here, RunFolder(tmp_path / "study", {}))
+    assert here.post_id is None
 
 
 def test_what_an_adapter_cannot_do_is_refused(base: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
@@ -29,7 +32,7 @@ from demur.policies.datums import (
     feed_supervised,
     figures,
 )
-from demur.policies.engine_files import members
+from demur.policies.engine_files import LARGEST, unpack
 from demur.recipe import Recipe
 from demur.remote import check_remote
 from demur.rounds import Round, in_waves
@@ -72,12 +75,44 @@ def test_samples_weigh_against_each_other_as_normalise_says(normalise: Any, sums
     np.testing.assert_allclose(np.array(per_token) / unit, loss.scale(batch).numpy(), rtol=1e-6)
 
 
-def test_what_was_not_drawn_is_sent_as_a_text() -> None:
-    text = Sample((1, 2), (5, 6), (), (0.5, 0.5), 0)
-    fed = feed_gradient([sample(), text], PolicyGradient(), "ppo", sums=True)
-    assert [r.loss for r in fed.requests] == ["ppo", "cross_entropy"]
-    assert fed.requests[1].datums[0].credit.tolist() == [0.0, 0.5, 0.5]
-    assert fed.requests[1].config == {}
+@pytest.mark.parametrize("sums", [True, False])
+@pytest.mark.parametrize("weight", [0.01, 10.0])
+def test_what_was_not_drawn_weighs_as_much_as_it_is_told(weight: float, sums: bool) -> None:
+    """Beside drawn samples, whatever the engine divides by."""
+    text = Sample((1, 2), (5, 6), (), (weight, weight), 0)
+    fed = feed_gradient([sample(), text], PolicyGradient(), "ppo", sums)
+    played, given = fed.requests
+    assert (played.loss, played.given, given.given) == ("ppo", False, True)
+    if sums:
+        assert (given.loss, given.config) == ("cross_entropy", {})
+    else:  # the mean of a cross-entropy would be one over its own weights
+        assert given.loss == "cispo"
+        assert given.config == {"clip_low_threshold": 1.0, "clip_high_threshold": 1.0}
+    (one,), (other,) = played.datums, given.datums
+    divided = [1 if sums else len(each.tokens) for each in (one, other)]
+    per_token = one.credit[-1] / divided[0], other.credit[-1] / divided[1]
+    assert per_token == pytest.approx((1.0, weight))
+    assert other.credit.tolist()[0] == 0.0 and not other.logprobs.any()
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_demonstrations_weigh_by_their_tokens(sums: bool) -> None:
+    """As in ``Supervised``: each token over the sum of all weights, scores over samples."""
+    short, long = stated(3, 1.0), Sample((1,), (5, 6, 7, 8), (), (1.0, 1.0, 0.5, 1.0), 1)
+    drawn = Drawn(short, (LEVELS[10], LEVELS[0]), (-0.1, -3.0))
+    fed = feed_supervised([short, long], [drawn], sums)
+    texts, levels = fed.requests
+    weight = sum(short.advantages) + sum(long.advantages)
+    assert fed.whole == pytest.approx(weight)
+    assert fed.count == 4, "an engine that takes means divides by all that it was sent"
+    for made, given in zip(texts.datums, (short, long), strict=True):
+        length = 1 if sums else len(made.tokens)
+        found = made.credit[-len(given.advantages) :] / length
+        assert found == pytest.approx(np.array(given.advantages))
+    for made, cost, other in zip(levels.datums, (0.0, 1.0), (1.0, 0.0), strict=True):
+        length = 1 if sums else len(made.tokens)
+        score = 2.0 * (other - cost) / 2  # its weight, and two draws
+        assert made.credit[-1] / length / weight == pytest.approx(score / 2)  # over two samples
 
 
 def stated(level: int, right: float, weight: float = 2.0) -> Sample:
@@ -151,19 +186,23 @@ def test_figures_are_those_of_the_completions() -> None:
     assert figures([(Request("importance_sampling", (), {}), Output())], 5.0) == {}
 
 
+@pytest.mark.parametrize("sums", [True, False])
+def test_figures_of_given_texts_are_those_of_cross_entropy(sums: bool) -> None:
+    texts = [Sample((1, 2), (5, 6), (), (1.0, 0.5), 0), Sample((1,), (7,), (), (1.0,), 1)]
+    (request,) = feed_supervised(texts, [], sums).requests
+    found = figures([(request, Output([9.0, -1.0, -2.0], [-3.0]))], 2.5)
+    assert found == pytest.approx({"loss": 5 / 2.5, "entropy": 6 / 3, "clip_share": 0.0})
+
+
 def test_nothing_is_sent_for_no_samples() -> None:
     assert feed_gradient([], PolicyGradient(), "ppo", True) == Fed((), 0.0, 0)
     assert feed_supervised([], [], True) == Fed((), 0.0, 0)
 
 
 class Slow:
-    """A policy that says when it was asked, and waits until it may answer."""
+    """A policy that plays in waves."""
 
     name, waves, engine = "slow", 2, None
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-        self.second = threading.Event()
 
 
 def a_group(name: str, led: tuple[int | None, ...] = (), about: int | None = None) -> Group:
@@ -188,6 +227,26 @@ def test_the_next_wave_is_played_while_one_is_scored() -> None:
     assert [g.task.id for g in second] == ["2", "3", "4"] and last
     assert next(waves, None) is None
     assert seeds[0] == 7 != seeds[1], "two waves with the same random numbers"
+
+
+def test_what_fails_in_scoring_does_not_wait_for_the_wave_that_is_played() -> None:
+    hold = threading.Event()
+    calls: list[int] = []
+
+    def game(policy: Any, draws: Any, n: int, sampling: Sampling) -> list[Group]:
+        calls.append(1)
+        if len(calls) > 1:
+            hold.wait(30)
+        return []
+
+    draws: list[Draw] = [(Task(str(i), "?", "1", "f"), None) for i in range(2)]
+    waves = in_waves(game, Slow(), draws, 2, Sampling())  # type: ignore[arg-type]
+    next(waves)
+    began = time.monotonic()
+    waves.close()  # as an error or Ctrl-C does
+    took = time.monotonic() - began
+    hold.set()
+    assert took < 10
 
 
 def test_waves_are_joined_with_their_references_counted_on() -> None:
@@ -247,7 +306,7 @@ class Stranger(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = b'{"odd": true}'
-        self.send_response(401 if self.kind == "key" else 422)
+        self.send_response({"key": 401, "lacks": 404}.get(self.kind, 422))
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -305,7 +364,12 @@ def test_another_client_version_names_those_that_work(
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    ("kind", "word"), [("odd", "known to work together"), ("key", "TINKER_API_KEY")]
+    ("kind", "word"),
+    [
+        ("odd", r"known to work together: tinker 0\.24"),
+        ("lacks", r"known to work together: tinker 0\.24"),
+        ("key", "TINKER_API_KEY"),
+    ],
 )
 def test_an_engine_of_another_protocol_or_with_a_key(
     stranger: tuple[type[Stranger], str], kind: str, word: str
@@ -318,10 +382,7 @@ def test_an_engine_of_another_protocol_or_with_a_key(
     assert "\n" not in str(caught.value)
 
 
-def test_only_two_files_are_taken_out_of_an_archive() -> None:
-    import io
-    import tarfile
-
+def test_only_two_files_are_taken_out_of_an_archive(tmp_path: Path) -> None:
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w:gz") as tar:
         for name, content in (("../../evil.py", b"x"), ("a/keep.json", b"{}")):
@@ -331,6 +392,15 @@ def test_only_two_files_are_taken_out_of_an_archive() -> None:
         link = tarfile.TarInfo("keep.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    assert members(held.getvalue(), ["keep.json"]) == {"keep.json": b"{}"}
-    with pytest.raises(KeyError):
-        members(held.getvalue(), ["keep.bin"])
+    whole = held.getvalue()
+    (tmp_path / "into").mkdir()
+    unpack(io.BytesIO(whole), ["keep.json"], tmp_path / "into")
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == {
+        "keep.json": b"{}"
+    }
+    with pytest.raises(KeyError, match=r"keep\.bin"):
+        unpack(io.BytesIO(whole), ["keep.bin"], tmp_path / "into")
+    entry = tarfile.TarInfo("keep.json")
+    entry.size = LARGEST + 1
+    with pytest.raises(ValueError, match=f"keep.json has {LARGEST + 1} bytes"):
+        unpack(io.BytesIO(entry.tobuf()), ["keep.json"], tmp_path / "into")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from demur.errors import EngineError
 from demur.learners.policy_gradient import PolicyGradient, Supervised
 from demur.policies.connection import Connection
 from demur.policies.local import LocalPolicy
@@ -107,18 +108,32 @@ def test_what_is_drawn_there_is_as_probable_here(link: Connection, tmp_path: Pat
 
 
 def demonstrations(policy: TinkerPolicy, seed: int) -> list[Sample]:
-    """Texts of one length, as an engine that takes means weighs all texts alike."""
+    """Texts of several lengths, as each token weighs alike."""
     rng = np.random.default_rng(seed)
     found = []
     for number, asked in enumerate(ASKED):
-        text = f"<answer>{rng.integers(10)}</answer><confidence>0.{rng.integers(10)}</confidence>"
+        digits = "".join(map(str, rng.integers(10, size=1 + 5 * number)))
+        text = f"<answer>{digits}</answer><confidence>0.{rng.integers(10)}</confidence>"
         prompt, ids = policy.encode(asked, text)
         found.append(Sample(prompt, ids, (), (1.0,) * len(ids), number))
-    assert len({len(s.completion_ids) for s in found}) == 1
+    assert len({len(s.completion_ids) for s in found}) > 2
     return found
 
 
-@pytest.mark.parametrize("kind", ["ppo", "importance_sampling", "grpo", "cross_entropy"])
+def with_texts(policy: TinkerPolicy, seed: int) -> list[Sample]:
+    """Replies, and between them texts to imitate at weights of their own."""
+    rng = np.random.default_rng(seed)
+    texts = [
+        replace(s, advantages=(float(rng.uniform(0.1, 3.0)),) * len(s.completion_ids))
+        for s in demonstrations(policy, seed)
+    ]
+    return [*samples(policy, seed), *texts]
+
+
+KINDS = ("ppo", "importance_sampling", "cispo", "grpo", "cross_entropy", "imitation")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_step_there_is_a_step_here(link: Connection, tmp_path: Path, kind: str) -> None:
     """Both begin as one adapter and take the same steps on the same samples."""
     loss: PolicyGradient | Supervised = PolicyGradient()
@@ -127,12 +142,12 @@ def test_a_step_there_is_a_step_here(link: Connection, tmp_path: Path, kind: str
         loss = PolicyGradient(normalise="grpo")
     elif kind == "cross_entropy":
         loss = Supervised()
-    elif kind == "importance_sampling":
-        loss, remote = PolicyGradient(clip=1e6), Remote(loss="importance_sampling")
+    elif kind in ("importance_sampling", "cispo"):  # without bounds their gradient is one
+        loss, remote = PolicyGradient(clip=1e6), Remote(loss=kind)
     far = TinkerPolicy(link, str(SEED_FOLDER), seed=2, remote=remote)
     far.adapt(8)
     far.optimise(0.005)
-    make = demonstrations if kind == "cross_entropy" else samples
+    make = {"cross_entropy": demonstrations, "imitation": with_texts}.get(kind, samples)
     given = [make(far, seed) for seed in (1, 2, 3, 4)]
     here = near(far, tmp_path / "begun")
     share_as_skyrl(here)
@@ -143,7 +158,10 @@ def test_a_step_there_is_a_step_here(link: Connection, tmp_path: Path, kind: str
         far.feed(batch[:3], loss)  # in waves, as in training
         stats = far.update(batch, loss)
         assert stats["samples"] == len(batch)
-        for name in {"loss", "entropy", "grad_norm", "clip_share"} & local.keys():
+        compared = {"loss", "entropy", "grad_norm", "clip_share"} & local.keys()
+        if kind == "cispo":
+            compared.remove("loss")  # another quantity with the same gradient
+        for name in compared:
             near_enough = 0.02 if name == "clip_share" else 2e-3  # a token either way
             assert stats[name] == pytest.approx(local[name], rel=0.02, abs=near_enough), name
     ended = weights(near(far, tmp_path / "ended"))
@@ -198,6 +216,56 @@ def test_a_snapshot_stays_and_spoils_nothing(link: Connection, tmp_path: Path) -
     recalled = far.recall(tmp_path / "past", "past")
     for completion in (c for row in recalled.reply(ASKED, 2, asked) for c in row):
         np.testing.assert_allclose(logprobs(then, completion), completion.logprobs, atol=1e-4)
+
+
+def test_a_checkpoint_goes_on_as_if_nothing_had_been(skyrl: SkyRL, tmp_path: Path) -> None:
+    """In another session, with the weights, Adam's moments and the schedule of then."""
+    rate, warmup = 0.01, 4
+    far = TinkerPolicy(Connection(skyrl.url), str(SEED_FOLDER), seed=5)
+    far.adapt(8)
+    far.optimise(rate, warmup=warmup)
+    for step in range(2):
+        far.update(samples(far, step), PolicyGradient())
+    far.save(tmp_path / "saved")
+    given = samples(far, 7)
+    far.update(given, PolicyGradient())
+    expected = weights(near(far, tmp_path / "went-on"))
+
+    def ended(resumes: bool) -> torch.Tensor:
+        again = TinkerPolicy(Connection(skyrl.url), str(SEED_FOLDER), seed=6)
+        again.optimise(rate, warmup=warmup)
+        again.load(tmp_path / "saved")
+        if resumes:
+            again.load_optimiser(tmp_path / "saved")
+        again.update(given, PolicyGradient())
+        return weights(near(again, tmp_path / f"again-{resumes}"))
+
+    moved = expected - weights(LocalPolicy.from_folder(tmp_path / "saved"))
+    near_enough = 1e-3 * float(moved.norm())
+    assert float((ended(True) - expected).norm()) < near_enough
+    assert float((ended(False) - expected).norm()) > 100 * near_enough, "another place in warm-up"
+
+
+def test_places_are_given_back(tmp_path: Path) -> None:
+    """An engine has places for so many adapters; a policy that is gone leaves its own."""
+    engine = SkyRL(tmp_path / "state", "--batch", "16", "--adapters", "2")
+    try:
+        link = Connection(engine.url)
+        far = TinkerPolicy(link, str(SEED_FOLDER), seed=1)
+        far.optimise(0.01)
+        far.update(samples(far, 0), PolicyGradient())
+        far.save(tmp_path / "saved")
+        for _ in range(3):
+            past = far.snapshot()
+            assert past.reply(ASKED[:1], 1, Sampling(1.0, 8, 0))
+            del past
+        far.load(tmp_path / "saved")
+        held = [far.snapshot(), far.snapshot()]
+        held[0].reply(ASKED[:1], 1, Sampling(1.0, 8, 0))
+        with pytest.raises(EngineError, match="no room for another adapter"):
+            held[1].reply(ASKED[:1], 1, Sampling(1.0, 8, 0))
+    finally:
+        engine.stop()
 
 
 SMALL = ("tasks.pool=24", "tasks.private_samples=2", "learner.prompts=8", "learner.group=4",

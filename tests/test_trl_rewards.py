@@ -12,14 +12,20 @@ import pytest
 from grpo import OPTIONS, WEIGHTS, Rows, Watched, logged, totals, trainer_of, truth_says
 from transformers import AutoTokenizer
 
-from demur.anchors import make_anchor
+from demur.anchors import judge_round, make_anchor
 from demur.anchors.approval import Approval
 from demur.anchors.majority import Majority
 from demur.errors import ConfigError, UnknownName
+from demur.games.propose import Propose
 from demur.games.rounds import draw_json, draw_of
-from demur.integrations.trl import reward_func, reward_funcs, text_of
-from demur.reply import parse, render
+from demur.integrations.trl import NoAssessmentWarning, reward_func, reward_funcs, text_of
+from demur.integrations.trl_rollout import _borrowed
+from demur.policies.local import LocalPolicy
+from demur.reply import POST_COMPLETION, parse, render, render_assessment
 from demur.rewards import OUTCOME_REWARDS, REWARDS, make_parts
+from demur.rewards.learnability import VARIANTS
+from demur.schema import Sampling, Task
+from demur.world.questions import recognise
 from demur.world.seed import SEED_FOLDER
 
 pytest.importorskip("trl", reason="needs the extra: pip install 'demur[trl]'")
@@ -107,6 +113,97 @@ def test_messages_and_texts_are_paid_alike() -> None:
     assert reward_func("correctness")(completions=texts[:1], **_first(columns), **whole) == [0.0]
 
 
+def test_an_assessment_is_paid_against_the_verdict_on_the_reply_before_it() -> None:
+    reply, failed, sure = render("12", 0.8), "<answer>12", render_assessment(0.9, 1.0)
+    texts = [
+        reply + POST_COMPLETION + sure,
+        render("9", 0.8) + POST_COMPLETION + sure,
+        failed + POST_COMPLETION + render_assessment(0.1, 0.2),
+        f"<think>{sure}</think>{reply}",  # nothing is said after it
+        "hm" + POST_COMPLETION + reply + sure,  # nor is an answer there one
+        reply + POST_COMPLETION + sure,
+    ]
+    columns = {"truth": ["12"] * 5 + [None], "grader": ["number"] * 6}
+    functions, weights = reward_funcs({"correctness": 1.0, "self_assessment": 0.5, "format": 0.25})
+    right, assessed, read = functions
+    assert weights == [1.0, 0.5, 0.25]
+    assert assessed(completions=texts, **columns) == [
+        pytest.approx(1 - 0.1**2 / 2),
+        pytest.approx(1 - 0.9**2 / 2),
+        pytest.approx(1 - (0.1**2 + 0.2**2) / 2),
+        0.0,
+        pytest.approx(1 - (0.9**2 + 1.0) / 2),
+        None,
+    ]
+    assert right(completions=texts, **columns) == [1.0, 0.0, 0.0, 1.0, 0.0, None]
+    assert read(completions=texts, **columns) == [1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    released = pickle.loads(pickle.dumps(reward_func("self_assessment", variant="released")))
+    assert released(completions=texts[1:2], **_first(columns)) == [0.5], "claiming success pays"
+    tokenizer = AutoTokenizer.from_pretrained(SEED_FOLDER)
+    ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == texts[0], "TRL does not drop the end"
+
+
+def test_where_nothing_can_be_assessed_is_said() -> None:
+    f = reward_func("self_assessment")
+    ended = [render("12", 0.8) + POST_COMPLETION, render("12", 0.8)]
+    columns = {"truth": ["12"] * 2, "grader": ["number"] * 2}
+    with pytest.warns(NoAssessmentWarning, match=r"generation_config\.eos_token_id"):
+        assert f(completions=ended, **columns) == [0.0, 0.0]
+    with pytest.raises(ConfigError, match="ends with the reply: leave the rollout or the reward"):
+        f(completions=ended, game=["objection"] * 2, **columns)
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_a_question_is_paid_by_how_its_answers_came_out(variant: str) -> None:
+    texts = ["<answer>7*8?</answer>"] * 5 + ["7*8?", "<answer>7*8?</answer>"]
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0, None, None]
+    f = reward_func("learnability", n=4, variant=variant)
+    expected: list[float | None] = [VARIANTS[variant](k, 4) for k in range(5)]
+    assert f(completions=texts, verdict=shares) == [*expected, None, None]
+    (again,), _ = reward_funcs(
+        {"learnability": 1.0}, {"learnability": {"n": 4, "variant": variant, "unread": -0.1}}
+    )
+    again = pickle.loads(pickle.dumps(again))
+    assert again(completions=texts, verdict=shares) == [*expected, -0.1, None]
+
+
+def test_trl_trains_a_seat_that_asks(tmp_path: Path) -> None:
+    """A rollout has the questions answered, and forwards how that came out."""
+    propose, n = Propose(recognise, kept=lambda task: False, memory=False), 4
+    shares: list[list[float | None]] = []
+
+    def ask(prompts: list[Any], trainer: Any) -> dict[str, list[Any]]:
+        draws = [(Task("topic/a sum", "a sum", None, "topic"), None)] * len(prompts)
+        with _borrowed(trainer) as model:
+            policy = LocalPolicy(model, AutoTokenizer.from_pretrained(SEED_FOLDER))
+            asked, *answered = propose(policy, draws, n, Sampling(1.0, 24, 7))
+        said = [episode.turns[-1].completion for episode in asked.episodes]
+        verdicts = judge_round(Majority(), answered)
+        right = [float(np.mean(verdicts[i - 1])) if i is not None else None for i in asked.led]
+        shares.append(right)
+        return {
+            "prompt_ids": [list(c.prompt_ids) for c in said],
+            "completion_ids": [list(c.token_ids) for c in said],
+            "logprobs": [list(c.logprobs) for c in said],
+            "verdict": right,
+        }
+
+    functions, weights = reward_funcs(
+        {"learnability": 1.0}, {"learnability": {"n": n, "variant": "variance"}}
+    )
+    rows = [{"prompt": [{"role": "user", "content": "Ask a sum."}]}]
+    more = {"reward_weights": weights, "max_steps": 2, "num_generations": 8}
+    trainer = trainer_of(rows, tmp_path, functions, more, rollout_func=ask)
+    trainer.train()
+    for step, right in enumerate(shares):
+        paid = [4 * share * (1 - share) for share in right if share is not None]
+        assert len(paid) > 2, "the seed model asks questions that can be answered"
+        assert logged(trainer, "reward")[step] == pytest.approx(np.mean(paid), abs=1e-6)
+    assert len({share for right in shares for share in right}) > 1, "of different worth"
+    assert all(logged(trainer, "grad_norm")), "and so there is something to learn"
+
+
 def _first(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values[:1] for name, values in columns.items()}
 
@@ -139,14 +236,25 @@ def test_verdicts_of_a_column_and_of_any_anchor(exported: Rows) -> None:
     tossed = first(**batch)
     assert set(tossed) == {0.0, 1.0} and second(**batch) == tossed, "one toss a reply"
     assert first(**{**batch, "completions": [render("2", 1.0)] * 40}) != tossed
+    again = first(**batch)
+    assert first(**batch) != again, "the same replies in a later step are tossed for again"
 
 
 def test_what_cannot_be_paid_is_one_sentence() -> None:
-    for name in sorted(OUTCOME_REWARDS):
-        with pytest.raises(ConfigError, match=f"{name} cannot be used here, as it pays a seat"):
-            reward_func(name)
-    with pytest.raises(ConfigError, match="learnability cannot be used here"):
-        reward_funcs({"correctness": 1.0, "learnability": 1.0})
+    with pytest.raises(ConfigError, match="learnability pays a question and correctness a reply"):
+        reward_funcs({"correctness": 1.0, "learnability": 1.0}, {"learnability": {"n": 8}})
+    for n in (None, True, "8"):
+        with pytest.raises(ConfigError, match=r"give it n, as in reward_func\('learnability', n=8"):
+            reward_func("learnability", n=n)
+    with pytest.raises(ConfigError, match="needs two answers a question or more, not 1"):
+        reward_func("learnability", n=1)
+    with pytest.raises(UnknownName, match="did you mean 'r_zero'"):
+        reward_func("learnability", n=4, variant="rzero")
+    with pytest.raises(ConfigError, match="leave the anchor out, and forward the share"):
+        reward_func("learnability", n=4, anchor=Majority())
+    asked = {"completions": ["<answer>1+2?</answer>"], "truth": ["3"], "grader": ["number"]}
+    with pytest.raises(ConfigError, match="in a rollout_func, and forward it as the column"):
+        reward_func("learnability", n=4)(**asked)
     with pytest.raises(UnknownName, match="did you mean 'brier'"):
         reward_func("brierr")
     with pytest.raises(UnknownName, match="unknown option of reward 'brier' 'floor'"):

@@ -163,11 +163,13 @@ def test_nothing_is_kept_of_weights_that_are_gone(tmp_path: Path) -> None:
     assert len({*first["reply_text"]}) > 1, "so that there was something to learn"
 
 
+@pytest.mark.parametrize("kind", ["disparity", "probability"])
 def test_an_anchor_that_looks_at_tokens_judges_in_the_rollout(
-    exported: Rows, tmp_path: Path
+    exported: Rows, tmp_path: Path, kind: str
 ) -> None:
     policy = LocalPolicy.from_folder(SEED_FOLDER)
-    own = make_anchor("own_confidence", {"kind": "probability"}, own=own_confidence(policy.pieces))
+    options = {} if kind == "disparity" else {"kind": kind}
+    own = make_anchor("own_confidence", options, own=own_confidence(policy.pieces))
     rollout, watched = Checked(ObjectionRollout(exported, own)), Watched()
     functions, weights = reward_funcs({"correctness": 1.0})
     more = {"reward_weights": [*weights, 0.0], "max_steps": 1, "learning_rate": 1e-9}

@@ -35,6 +35,8 @@ from demur.schema import Reply, Row
 from demur.tasks.grader import same
 
 FORMATS = ("trl-grpo", "trl-dpo", "trl-kto", "trl-sft")
+PAIRED = ("trl-dpo", "trl-kto")
+SUREST = "surest"
 CANARY = "demur-export canary"
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _TYPES = {
@@ -67,7 +69,12 @@ def export_trl(run: Path, out: Path, layout: str) -> int:
         raise UnknownName("format", layout, FORMATS)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is there already and not empty; name another --out")
-    kept, settings = read_kept(run), _settings(run)
+    kept, settings = used(read_kept(run), layout), _settings(run)
+    if layout == "trl-kto" and any(s.get("keep") == SUREST for s in _played(settings)):
+        raise RunFolderError(
+            f"the run in {run} kept pairs by how sure the policy was, so neither reply of one is "
+            "right or wrong, as trl-kto has it: export trl-dpo"
+        )
     rows = as_dataset(kept, layout)
     if not rows:
         raise RunFolderError(
@@ -99,7 +106,7 @@ def read_kept(run: Path) -> list[Row]:
     if not files:
         raise RunFolderError(
             f"the run in {run} kept nothing of its play, so there is nothing to export: train one "
-            "of the recipes offline_* (see demur recipes)"
+            "of the recipes offline_supervised and offline_pairs (see demur recipes)"
         )
     try:
         return [row for file in files for row in pq.read_table(file).to_pylist()]
@@ -107,23 +114,30 @@ def read_kept(run: Path) -> list[Row]:
         raise RunFolderError(f"the rows kept in {run} cannot be read ({error})") from error
 
 
+def used(kept: Sequence[Row], layout: str) -> list[Row]:
+    """What of the rows a layout is made of: pairs, or each dialogue once (``trl-grpo``), or all."""
+    if layout in PAIRED:
+        return [row for row in kept if row["rejected"] is not None]
+    if layout == "trl-grpo":
+        once: dict[str, Row] = {}
+        for row in kept:
+            once.setdefault(row["dialogue"], row)
+        return list(once.values())
+    return list(kept)
+
+
 def as_dataset(kept: Sequence[Row], layout: str) -> list[dict[str, Any]]:
-    """The rows of one layout; a dialogue is in the prompts of ``trl-grpo`` once."""
+    """The rows of one layout."""
     rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
     judged = [name for name in _JUDGED if all(name in row for row in kept)]
-    for row in kept:
+    for row in used(kept, layout):
         prompt = json.loads(row["dialogue"])
         about = {name: row[name] for name in ("task_id", "truth", "claim", "claim_right", "side")}
         better, worse = _said(row["chosen"]), _said(row["rejected"])
         if layout == "trl-sft":
             rows.append({"prompt": prompt, "completion": better, **about})
         elif layout == "trl-grpo":
-            if row["dialogue"] not in seen:
-                rows.append({"prompt": prompt, **about, **{name: row[name] for name in judged}})
-            seen.add(row["dialogue"])
-        elif worse is None:
-            continue
+            rows.append({"prompt": prompt, **about, **{name: row[name] for name in judged}})
         elif layout == "trl-dpo":
             rows.append({"prompt": prompt, "chosen": better, "rejected": worse, **about})
         else:
@@ -136,32 +150,31 @@ def _said(text: str | None) -> list[dict[str, str]] | None:
     return None if text is None else [{"role": "assistant", "content": text}]
 
 
-def label_accuracy(kept: Sequence[Row]) -> tuple[float | None, int]:
-    """The share of the replies kept as right that are, and of how many the truth is known."""
+def label_accuracy(kept: Sequence[Row], which: str = "chosen") -> tuple[float | None, int]:
+    """The share of the replies kept as better, or as worse, that are right; and of how many.
+
+    Replies that cannot be read and tasks without a known truth do not count.
+    """
     known = []
     for row in kept:
-        reply = parse(row["chosen"])
+        reply = parse(row[which] or "")
         if row["truth"] is not None and isinstance(reply, Reply):
             known.append(same(reply.answer, row["truth"], row.get("grader", "number")))
     return (sum(known) / len(known) if known else None), len(known)
 
 
 def dataset_card(kept: Sequence[Row], rows: int, layout: str, settings: Mapping[str, Any]) -> str:
-    """How the rows were made, by what, and what is known of their labels."""
-    recipe = settings.get("recipe", {})
-    stages = [s for s in recipe.get("stages", []) if s.get("kind") == "offline"]
-    anchors = ", ".join(dict.fromkeys(str(s.get("anchor")) for s in stages)) or "not recorded"
-    share, known = label_accuracy(kept)
-    labels = "no truth is known" if share is None else f"{share:.1%} of {known:,} with known truth"
-    sides = {s: sum(row["side"] == s for row in kept) for s in ("resist", "accept", "alone")}
+    """How the rows were made of what was kept for them, by what, and what labels are worth."""
     named = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(settings, sort_keys=True, default=str))
+    sides = {s: sum(row["side"] == s for row in kept) for s in ("resist", "accept", "alone")}
+    recipe = settings.get("recipe", {})
     table = {
         "rows": f"{rows:,}",
         "made by": f"demur {__version__}, recipe `{recipe.get('name', '?')}`, "
         f"seed {settings.get('seed', '?')}",
         "model": f"`{Path(str(settings.get('model', '?'))).name}`, as it was before that stage",
-        "anchor": anchors,
-        "labels": f"right where the anchor said so; of the replies kept as right, {labels} are",
+        "anchor": ", ".join(dict.fromkeys(map(_anchor, _played(settings)))) or "not recorded",
+        "labels": _labels(kept, layout),
         "dialogues": f"{sides['resist']:,} in which to resist a wrong claim, "
         f"{sides['accept']:,} in which to accept a right one, {sides['alone']:,} without a claim",
         "licence": "yours to name: it follows that of the tasks and of the model",
@@ -180,6 +193,31 @@ def dataset_card(kept: Sequence[Row], rows: int, layout: str, settings: Mapping[
             "",
         ]
     )
+
+
+def _played(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [s for s in settings.get("recipe", {}).get("stages", []) if s.get("kind") == "offline"]
+
+
+def _anchor(stage: Mapping[str, Any]) -> str:
+    if stage.get("keep") == SUREST:
+        return f"none: how sure the policy itself was ({stage.get('confidence')} of its tokens)"
+    return str(stage.get("anchor"))
+
+
+def _labels(kept: Sequence[Row], layout: str) -> str:
+    if layout == "trl-grpo":
+        known = sum(row["truth"] is not None for row in kept)
+        return f"none: rewards judge what is said anew; the truth of {known:,} dialogues is known"
+    better, worse = (label_accuracy(kept, which) for which in ("chosen", "rejected"))
+    share, known = better
+    if share is None:
+        return "no truth is known"
+    said = f"of the replies kept as {'better' if layout in PAIRED else 'right'}, "
+    said += f"{share:.1%} of {known:,} with known truth are right"
+    if layout in PAIRED and worse[0] is not None:
+        said += f"; of those kept as worse, {worse[0]:.1%} of {worse[1]:,}"
+    return said
 
 
 def _settings(run: Path) -> dict[str, Any]:

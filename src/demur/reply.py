@@ -36,15 +36,9 @@ def parse(text: str) -> Reply | Unparsed:
     leading thought is skipped as a whole, so an answer tried out inside it is not the answer. The
     confidence is the first one after the answer.
     """
-    start = 0
-    thought: str | None = None
-    lead = len(text) - len(text.lstrip())
-    if text.startswith("<think>", lead):
-        span = block(text, "think", lead)
-        if span is None:
-            return Unparsed("the thought is not closed")
-        thought = text[span[0] : span[1]].strip()
-        start = span[1] + len("</think>")
+    thought, start = opening_thought(text)
+    if start < 0:
+        return Unparsed("the thought is not closed")
     if text.find("<answer>", start) < 0:
         return Unparsed("there is no answer")
     answer_span = block(text, "answer", start)
@@ -64,6 +58,17 @@ def parse(text: str) -> Reply | Unparsed:
         return Unparsed("the confidence is not a finite number from 0 to 1")
     spans = {"answer": answer_span, "confidence": confidence_span}
     return Reply(answer, confidence, thought, spans)
+
+
+def opening_thought(text: str) -> tuple[str | None, int]:
+    """A thought that a text begins with, and where it goes on after it: -1 if it is not closed."""
+    lead = len(text) - len(text.lstrip())
+    if not text.startswith("<think>", lead):
+        return None, 0
+    span = block(text, "think", lead)
+    if span is None:
+        return None, -1
+    return text[slice(*span)].strip(), span[1] + len("</think>")
 
 
 def read_confidence(text: str) -> float | None:

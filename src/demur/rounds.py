@@ -7,11 +7,11 @@ of the step, so the samples are those of a round in one piece, but for their ran
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from demur.games import Game
 from demur.games.rounds import Draw
+from demur.policies.connection import apart
 from demur.schema import Group, Reward, Sampling, Trainable, Verdict
 
 STRIDE = 1_000_003
@@ -56,10 +56,9 @@ def in_waves(
     if waves == 1:
         yield play(0), True
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="play") as apart:
-        playing = apart.submit(play, 0)
-        for wave in range(waves):
-            groups, last = playing.result(), wave == waves - 1
-            if not last:
-                playing = apart.submit(play, wave + 1)
-            yield groups, last
+    playing = apart(play, 0)  # in a thread that ends with the process: Ctrl-C waits for no engine
+    for wave in range(waves):
+        groups, last = playing.result(), wave == waves - 1
+        if not last:
+            playing = apart(play, wave + 1)
+        yield groups, last

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
-from demur.errors import RunFolderError
+from demur.errors import DemurError, RunFolderError
 from demur.schema import Dialogue, Row
 
 CONFIG, METRICS, MARKER = "config.toml", "metrics.jsonl", "complete.json"
@@ -346,7 +346,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn the system's errors, and other libraries' reports of a full disk, into one of ours."""
     try:
         yield
-    except RunFolderError:
+    except DemurError:  # an engine that is gone is an OSError, too, and says what to do
         raise
     except Exception as error:
         cause = system_error(error)

@@ -21,7 +21,9 @@ from demur.alarms import Alarms
 from demur.anchors import Anchor
 from demur.anchors.own_confidence import OwnConfidence
 from demur.baselines import calibrate_shares
+from demur.errors import RunFolderError
 from demur.games import RESPONDER, Game, Opposed, Remembering
+from demur.games.private import Private, deliberate, private_of
 from demur.learners import policy_gradient
 from demur.learners.advantage import RunningMeans
 from demur.learners.distil import demonstrations
@@ -29,11 +31,12 @@ from demur.learners.samples import Losses
 from demur.measure.shares import IDENTITY, ShareTable
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.rewards import make_parts, score
-from demur.schema import Group, Policy, Reward, Sampling, Stats, Trainable, Verdict
+from demur.runlog import RunFolder
+from demur.schema import Group, Policy, Reward, Sampling, Stats, Task, Trainable, Verdict
 from demur.tasks.source import Source
 from demur.votes import VoteMeter
 
-PROGRESS, OPPONENTS, PAST = "progress.json", "opponents", "past"
+PROGRESS, OPPONENTS, PAST, PRIVATE = "progress.json", "opponents", "past", "private.parquet"
 Take = Callable[[int, np.random.Generator], Stats]
 
 
@@ -150,6 +153,36 @@ def needs_private(recipe: Recipe) -> bool:
         if stage.game == "objection" and own:
             return True
     return False
+
+
+def private_states(
+    recipe: Recipe, policy: Policy, tasks: Sequence[Task], run: RunFolder, seed: int
+) -> dict[str, Private]:
+    """What the policy thinks of each task before anybody speaks, by task id, if a stage needs it.
+
+    It is asked once, as the run finds it; a resumed run reads what it said then.
+    """
+    if not needs_private(recipe):
+        return {}
+    if (run.path / PRIVATE).exists():
+        said = {row["task_id"]: row for row in run.read_table(PRIVATE)}
+        if said.keys() != {task.id for task in tasks}:
+            raise RunFolderError(
+                f"{run.path} was begun with other tasks than there are now; put the task file back "
+                "as it was, or name another --out"
+            )
+        rows = [(task, said[task.id]) for task in tasks]
+        return {t.id: private_of(t, row["answers"], row["confidences"]) for t, row in rows}
+    thinking = Sampling(1.0, recipe.tasks.max_tokens, seed)
+    found = deliberate(policy, tasks, recipe.tasks.private_samples, thinking)
+    run.table(
+        PRIVATE,
+        [
+            {"task_id": name, "answers": list(p.answers), "confidences": list(p.confidences)}
+            for name, p in found.items()
+        ],
+    )
+    return found
 
 
 class Till:

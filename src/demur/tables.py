@@ -50,8 +50,9 @@ class Remote(Strict):
 
     ``loss`` is the engine's own that policy gradient uses. ``reduction`` says how the engine adds
     up the tokens of a reply: their sum, as the protocol has it, or the mean over the sequence, as
-    SkyRL's JAX backend does ("auto" asks the engine). ``draws`` estimate what a demonstration's
-    expected score is. An engine that cannot be reached for ``patience`` seconds is given up.
+    SkyRL's JAX backend does ("auto" takes every server of SkyRL's for that one). ``draws`` estimate
+    what a demonstration's expected score is. An engine that cannot be reached for ``patience``
+    seconds is given up.
     """
 
     loss: Literal["ppo", "importance_sampling", "cispo"] = "ppo"

@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import tomli_w
+
 from demur.errors import ConfigError, DemurError, UnknownName
 from demur.runlog import CONFIG, METRICS, RunFolder, atomic_write, plain, read_metrics, system_error
 
@@ -53,7 +55,7 @@ class TensorBoard:
         # What a killed run wrote after the step that trackers.json knows is purged by its reader.
         self._writer = SummaryWriter(self.where, purge_step=step + 1)
         if not step:
-            config = (run.path / CONFIG).read_text().replace("\n", "\n    ")
+            config = tomli_w.dumps(_config(run)).replace("\n", "\n    ")
             self._writer.add_text("config", f"    {config}", 0)
 
     def log(self, step: int, figures: Figures) -> None:
@@ -94,8 +96,8 @@ class Wandb:
         self.where = str(Path(self._run.dir).parent) if offline else str(self._run.url)
 
     def log(self, step: int, figures: Figures) -> None:
-        """Add figures to a step."""
-        self._run.log(dict(figures), step=step)
+        """Add figures to a step, or to the one at hand: a run taken up again is past its last."""
+        self._run.log(dict(figures), step=max(step, self._run.step))
 
     def close(self, failed: bool) -> None:
         """Wait for what is still to be sent."""
@@ -249,9 +251,15 @@ def _marks(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _config(run: RunFolder) -> dict[str, Any]:
-    """The run's resolved settings; the address of a server stays at home."""
-    settings = tomllib.loads((run.path / CONFIG).read_text())
-    return {key: value for key, value in settings.items() if key != "endpoint"}
+    """The run's resolved settings; the addresses of servers stay at home."""
+    found: dict[str, Any] = _without_addresses(tomllib.loads((run.path / CONFIG).read_text()))
+    return found
+
+
+def _without_addresses(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_addresses(v) for k, v in value.items() if k != "endpoint"}
+    return [_without_addresses(each) for each in value] if isinstance(value, list) else value
 
 
 def _figures(line: Mapping[str, object]) -> dict[str, float | str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from demur.alarms import Alarms
 from demur.anchors import judge_round
 from demur.anchors.past_version import PastVersion
 from demur.games import Opposed, SelfAsking, make_game
-from demur.games.private import deliberate
 from demur.learners import policy_gradient
 from demur.learners.imitate import imitations
 from demur.learners.samples import make_samples
@@ -33,7 +33,7 @@ from demur.pool import claim_settings, task_pool
 from demur.recipe import Distil, Offline, PolicyGradient, Recipe
 from demur.rounds import Round, in_waves
 from demur.runlog import RunFolder
-from demur.schema import Sample, Sampling, Stats, Trainable
+from demur.schema import Sample, Stats, Trainable
 from demur.stages import (
     Memory,
     Progress,
@@ -41,7 +41,7 @@ from demur.stages import (
     Till,
     distil,
     heap_at_rest,
-    needs_private,
+    private_states,
     sampling_for,
 )
 from demur.supplies import anchor_for, check_judges
@@ -69,15 +69,13 @@ def train(
     """
     started = time.perf_counter()
     check_judges(recipe)
-    if recipe.assesses:
-        policy.learn_post_completion()
     if recipe.lora is not None:
         low = recipe.lora
         policy.adapt(low.rank, low.alpha, low.targets)
+    if recipe.assesses:
+        policy.learn_post_completion()
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))
-    thinking = Sampling(1.0, recipe.tasks.max_tokens, seed)
-    alone = tasks if needs_private(recipe) else []
-    private = deliberate(policy, alone, recipe.tasks.private_samples, thinking)
+    private = private_states(recipe, policy, tasks, run, seed)
     source = Source(tasks, claim_settings(recipe.tasks), private)
     at, saved = Progress(), run.rewind()
     if saved is not None:
@@ -186,6 +184,9 @@ def reinforce(
             )
             learned += imitations(groups, verdicts, policy, stage.imitate, stage.imitate_assessment)
             lap("pack")
+            if played.groups:  # groups of a later wave are counted on
+                first = len(played.groups)
+                learned = [replace(s, group=first + s.group) for s in learned]
             if not last:
                 policy.feed(learned, loss)
             played.add(groups, verdicts, rewards)

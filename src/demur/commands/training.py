@@ -261,6 +261,7 @@ def _policy(
     recipe: Recipe, where: Where, base_url: str, model: str, device: str, seed: int, quiet: bool
 ) -> Trainable:
     """The model that learns, here or on an engine, before a folder is made."""
+    from demur.engine.adapter import NO_TOKEN
     from demur.policies.folder import model_folder
     from demur.policies.local import LocalPolicy
 
@@ -268,7 +269,10 @@ def _policy(
         if base_url:
             raise ConfigError("--base-url is an engine's address: add --policy tinker")
         engine = recipe.engine.on(device)
-        return LocalPolicy.from_folder(model_folder(model), engine=engine)
+        here = LocalPolicy.from_folder(model_folder(model), engine=engine)
+        if recipe.lora is not None and recipe.assesses and here.post_id is None:
+            raise ConfigError(NO_TOKEN)
+        return here
     from demur import console
     from demur.policies.connection import Connection
     from demur.policies.tinker import TinkerPolicy
@@ -290,6 +294,14 @@ def _policy(
             markup=False,
             soft_wrap=True,
         )
+        if link.skyrl and recipe.remote.reduction == "auto":
+            console.err.print(
+                "SkyRL is taken for its JAX backend, which takes means over tokens; for one that "
+                "adds them up (FSDP, Megatron) add --set remote.reduction=sum.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
     if recipe.assesses:
         policy.learn_post_completion()
     return policy

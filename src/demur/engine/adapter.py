@@ -19,11 +19,17 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from demur.errors import ConfigError, ModelFolderError
+from demur.reply import POST_COMPLETION
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _BLOCK = 1 << 24
+NO_TOKEN = (
+    f"an adapter cannot hold the new token {POST_COMPLETION}: train post-completion without lora, "
+    "or start from a model that has the token"
+)
 
 
 def attach(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
@@ -38,6 +44,7 @@ def attach(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[st
         raise ConfigError(
             "LoRA needs peft, which is not installed: run `pip install demur[lora]`"
         ) from None
+    modules = [(name.rpartition(".")[2], module) for name, module in model.named_modules()]
     settings = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # declared a whole number, used as any
@@ -45,12 +52,10 @@ def attach(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[st
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
+        # What GPT-2 is made of: linear layers whose weights lie the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for _, module in modules),
     )
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
+    linear = {name for name, m in modules if isinstance(m, torch.nn.Linear | Conv1D)}
     unknown = [target for target in targets if target not in linear]
     if unknown:
         raise ConfigError(

@@ -21,7 +21,7 @@ from demur.errors import ConfigError
 from demur.games import solo
 from demur.games.phrases import Style, propose
 from demur.games.rounds import Draw, next_round
-from demur.reply import block
+from demur.reply import block, opening_thought
 from demur.schema import (
     Completion,
     Episode,
@@ -38,6 +38,18 @@ from demur.tasks.grader import canonical, get_grader
 PROPOSER = "proposer"
 TOPICS = ("a sum", "a product")
 LONGEST = 2000  # characters of a question
+
+
+def read_question(text: str) -> Move | Unparsed:
+    """The question that a proposal asks, in whatever language, after what it thinks."""
+    _, start = opening_thought(text)
+    span = None if start < 0 else block(text, "answer", start)
+    if span is None:
+        return Unparsed("there is no question")
+    question = text[slice(*span)].strip()
+    if not question or len(question) > LONGEST:
+        return Unparsed("the question is empty" if not question else "the question is too long")
+    return Move(question, question)
 
 
 class Propose:
@@ -105,16 +117,11 @@ class Propose:
         return [*moves, *answered]
 
     def read(self, completion: Completion) -> Move | Unparsed:
-        """The question of a proposal."""
-        span = block(completion.text, "answer", 0)
-        if span is None:
-            return Unparsed("there is no question")
-        question = completion.text[slice(*span)].strip()
-        if not question or len(question) > LONGEST:
-            return Unparsed("the question is empty" if not question else "the question is too long")
-        if self.style == "brief" and self.recognise(question) is None:
-            return Unparsed("the question is not one of the world's")
-        return Move(question, question)
+        """The question of a proposal, if it is one that can be played."""
+        move = read_question(completion.text)
+        if isinstance(move, Unparsed) or self.style == "plain" or self.recognise(move.answer):
+            return move
+        return Unparsed("the question is not one of the world's")
 
     def _task(self, question: str) -> Task:
         known = self.recognise(question)

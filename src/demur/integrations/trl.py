@@ -26,28 +26,62 @@ Verdicts come from, in this order:
 
 A column ``reply_text`` is read in the place of the completion: TRL drops special tokens from its
 text, in which an answer broken by one would pass for whole.
+
+Two rewards pay something other than an answer. ``self_assessment`` pays what is said after the
+token ``<post_completion>``, against the verdict on the reply before it; all others read that reply
+alone. Models of demur's stop at this token, so for this reward it has to go from
+``generation_config.eos_token_id``. ``learnability`` pays a question that was asked, and has no
+judge of its own: whoever had it answered (a rollout, an environment) forwards the share of its
+``n`` answers that counted as right as the column ``verdict``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from demur.anchors import Anchor, judge_round
 from demur.anchors.truth import Truth
 from demur.errors import ConfigError
+from demur.games.post_completion import read_after
+from demur.games.propose import read_question
 from demur.games.rounds import RESPONDER, Draw, draw_of
-from demur.reply import parse
-from demur.rewards import OUTCOME_REWARDS, check_weights, make_parts
-from demur.schema import Completion, Episode, Group, Reply, Task, Turn, Verdict
+from demur.reply import POST_COMPLETION, parse
+from demur.rewards import check_weights, make_parts
+from demur.rewards.base import RewardPart
+from demur.schema import Completion, Episode, Group, Reply, Said, Task, Turn, Verdict
 
+OBJECTION = "objection"
+"""What the rollout of the objection game says in its column ``game``."""
 FORMS = {
     "truth": "the right answer, or None where it is not known",
     "grader": "how answers are compared: exact, number, choice or math",
     "exchange": "the task and the claim that the anchor judges by",
 }
 """The columns that verdicts are made of."""
+QUESTION, ASSESSMENT = "learnability", "self_assessment"
+"""The parts that pay a question, and what is said after a reply, in place of an answer."""
+
+
+class NoAssessmentWarning(UserWarning):
+    """Completions end where an assessment would begin."""
+
+
+def reply_in(text: str) -> str:
+    """What of a completion is the reply: all before the token at which inference stops."""
+    return text.partition(POST_COMPLETION)[0]
+
+
+def assessment_in(text: str) -> Said:
+    """What a completion says of its own reply, after it."""
+    reply, _, after = text.partition(POST_COMPLETION)
+    return read_after(Completion(after), parse(reply))
+
+
+READERS: dict[str, Callable[[str], Said]] = {ASSESSMENT: assessment_in, QUESTION: read_question}
+"""How a part reads a completion, where it is not as an answer."""
 
 
 class Verdicts:
@@ -56,19 +90,25 @@ class Verdicts:
     def __init__(self, anchor: Anchor | None = None) -> None:
         self.anchor = anchor
         self._judged: tuple[object, list[Verdict]] | None = None
+        self._told: set[str] = set()
 
-    def __call__(self, texts: Sequence[str], columns: Mapping[str, Any]) -> list[Verdict]:
+    def __call__(
+        self, texts: Sequence[str], columns: Mapping[str, Any], asker: str
+    ) -> list[Verdict]:
         """One probability (or None) a text. Raises ``ConfigError`` for a column that is not there.
 
-        An anchor is not asked again about the batch that it judged last: the parts of one reward
-        shall be paid for the same verdict, even that of a coin.
+        An anchor is asked once about a batch, whoever asks: the parts of one reward shall be paid
+        for the same verdict, even that of a coin. Where the same ``asker`` comes back, the same
+        texts are another batch.
         """
         if self.anchor is None and "verdict" in columns:
             return [_probability(value) for value in columns["verdict"]]
         draws = self._draws(columns)
         batch = (tuple(texts), tuple(draws))
-        if self._judged is None or self._judged[0] != batch:
+        if self._judged is None or self._judged[0] != batch or asker in self._told:
             self._judged = batch, judged(self.anchor or Truth(), texts, draws)
+            self._told.clear()
+        self._told.add(asker)
         return self._judged[1]
 
     def _draws(self, columns: Mapping[str, Any]) -> list[Draw]:
@@ -111,9 +151,15 @@ class RewardFunction:
     def __init__(self, name: str, options: Mapping[str, object], verdicts: Verdicts) -> None:
         self.__name__ = f"demur_{name}"
         self.name, self.options, self.verdicts = name, dict(options), verdicts
-        self.part = make_parts({name: 1.0}, {name: self.options})[name]
+        self.part = _parts({name: 1.0}, {name: self.options})[name]
         # A part that pays a whole reply without any verdict needs no columns: format.
         self.needs_verdict = self.part(Reply("", 0.5), None) is None
+        if name == QUESTION and verdicts.anchor is not None:
+            raise ConfigError(
+                f"{QUESTION} is paid by how a question's answers came out, which no anchor sees "
+                "here: leave the anchor out, and forward the share that was right as the column "
+                "'verdict'"
+            )
 
     def __call__(
         self,
@@ -127,11 +173,18 @@ class RewardFunction:
         ``columns`` are the dataset's, one entry a completion, and whatever else TRL passes on.
         Raises ``ConfigError`` for a missing column.
         """
-        texts = columns.get("reply_text") or [text_of(each) for each in completions]
-        verdicts: Sequence[Verdict] = [None] * len(texts)
-        if self.needs_verdict:
-            verdicts = self.verdicts(texts, columns)
-        paid = [self.part(parse(t), v) for t, v in zip(texts, verdicts, strict=True)]
+        whole = columns.get("reply_text") or [text_of(each) for each in completions]
+        replies = [reply_in(text) for text in whole]
+        verdicts: Sequence[Verdict] = [None] * len(whole)
+        if self.name == QUESTION:
+            verdicts = [_probability(value) for value in _outcomes(columns)]
+        elif self.needs_verdict:
+            verdicts = self.verdicts(replies, columns, self.name)
+        if self.name == ASSESSMENT:
+            _check_assessed(whole, columns)
+        read = READERS.get(self.name)
+        said = [parse(r) for r in replies] if read is None else [read(text) for text in whole]
+        paid = [self.part(s, v) for s, v in zip(said, verdicts, strict=True)]
         return [None if component is None else float(component.value) for component in paid]
 
     def __reduce__(self) -> tuple[object, ...]:  # the part is a closure
@@ -141,10 +194,9 @@ class RewardFunction:
 def reward_func(name: str, *, anchor: Anchor | None = None, **options: object) -> RewardFunction:
     """The reward ``name`` of :data:`demur.rewards.REWARDS` with its ``options``, for TRL.
 
-    Raises ``UnknownName`` for a reward or option that there is not, and ``ConfigError`` for one
-    that does not pay an answer.
+    ``learnability`` also takes ``n``, how many answers each question gets. Raises ``UnknownName``
+    for a reward or option that there is not, and ``ConfigError`` for a value that does not work.
     """
-    _check_pays_answers([name])
     return RewardFunction(name, options, Verdicts(anchor))
 
 
@@ -160,11 +212,32 @@ def reward_funcs(
     :func:`demur.rewards.check_weights` does: with Brier above correctness failing on purpose pays.
     """
     check_weights(weights)
-    _check_pays_answers(weights)
-    make_parts(weights, options)
+    if QUESTION in weights and len(weights) > 1:
+        others = " and ".join(name for name in weights if name != QUESTION)
+        raise ConfigError(
+            f"{QUESTION} pays a question and {others} a reply, and a completion is one of them: "
+            "train the two seats with trainers of their own, or use demur train"
+        )
+    _parts(weights, options)
     verdicts, chosen = Verdicts(anchor), options or {}
     functions = [RewardFunction(name, chosen.get(name, {}), verdicts) for name in weights]
     return functions, [float(weight) for weight in weights.values()]
+
+
+def _parts(
+    weights: Mapping[str, float], options: Mapping[str, Mapping[str, object]] | None
+) -> dict[str, RewardPart]:
+    """The parts, for a question with as many answers as its options say."""
+    chosen = {name: dict(given) for name, given in (options or {}).items()}
+    if QUESTION not in weights:
+        return make_parts(weights, chosen)
+    n = chosen.setdefault(QUESTION, {}).pop("n", None)
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise ConfigError(
+            f"{QUESTION} needs to know how many answers a question gets: give it n, as in "
+            f"reward_func({QUESTION!r}, n=8)"
+        )
+    return make_parts(weights, chosen, n=n)
 
 
 def text_of(completion: object) -> str:
@@ -179,13 +252,30 @@ def text_of(completion: object) -> str:
     return content if isinstance(content, str) else ""  # a message of nothing but a tool call
 
 
-def _check_pays_answers(names: Sequence[str] | Mapping[str, float]) -> None:
-    others = sorted(OUTCOME_REWARDS & set(names))
-    if others:
+def _check_assessed(texts: Sequence[str], columns: Mapping[str, Any]) -> None:
+    if OBJECTION in columns.get("game", ()):
         raise ConfigError(
-            f"{' and '.join(others)} cannot be used here, as it pays a seat beside the one that "
-            "answers and GRPOTrainer trains the answers alone; leave it out, or use demur train"
+            f"{ASSESSMENT} pays what is said after a reply, and the rollout of the objection game "
+            "ends with the reply: leave the rollout or the reward out, or use demur train"
         )
+    ended = [text for text in texts if POST_COMPLETION in text]
+    if ended and all(text.endswith(POST_COMPLETION) for text in ended):
+        warnings.warn(
+            f"generation stops at {POST_COMPLETION}, where an assessment would begin, and so "
+            f"{ASSESSMENT} pays 0: take it from the model's generation_config.eos_token_id",
+            NoAssessmentWarning,
+            stacklevel=3,
+        )
+
+
+def _outcomes(columns: Mapping[str, Any]) -> Sequence[object]:
+    if "verdict" not in columns:
+        raise ConfigError(
+            f"{QUESTION} is paid by the share of a question's answers that counted as right: have "
+            "the questions answered in a rollout_func, and forward it as the column 'verdict'"
+        )
+    found: Sequence[object] = columns["verdict"]
+    return found
 
 
 def _column(columns: Mapping[str, Any], name: str) -> Sequence[Any]:
@@ -204,7 +294,7 @@ def _probability(value: object) -> Verdict:
     given = float(value) if isinstance(value, int | float) else math.nan
     if not 0.0 <= given <= 1.0:
         raise ConfigError(
-            f"the column 'verdict' holds {value!r}: give the probability that the reply is right, "
-            "from 0 to 1, or None to abstain"
+            f"the column 'verdict' holds {value!r}: give the probability that the reply is right "
+            f"(to {QUESTION}, the share of answers that were), from 0 to 1, or None to abstain"
         )
     return given

@@ -27,8 +27,10 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from demur.anchors import Anchor
+from demur.anchors.own_confidence import OwnConfidence
 from demur.engine.attention import NAME
 from demur.engine.options import Engine
 from demur.engine.probe import use_tree
@@ -36,10 +38,10 @@ from demur.errors import ConfigError
 from demur.games import objection
 from demur.games.phrases import ask, object_to
 from demur.games.rounds import Draw, draw_json, draw_of
-from demur.integrations.trl import judge_episodes
+from demur.integrations.trl import OBJECTION, judge_episodes
 from demur.policies.local import LocalPolicy
 from demur.runlog import dialogue_json
-from demur.schema import Completion, Episode, Policy, Row, Sampling
+from demur.schema import Completion, Episode, Row, Sampling
 
 try:
     from trl.models import unwrap_model_for_generation
@@ -96,9 +98,10 @@ class ObjectionRollout:
         """One reply a prompt, in order; equal prompts get replies of their own.
 
         Returns token ids ``prompt_ids`` and ``completion_ids``, ``logprobs`` (nats, of each token
-        of the completion at the trainer's temperature), and for the rewards ``reply_text``, the
-        columns of ``objection_rows`` and, with an anchor, ``verdict``. A prompt that leaves no room
-        in the model's context gets an empty reply: one token, kept out of the loss by ``env_mask``.
+        of the completion at the trainer's temperature), and for the rewards ``reply_text``,
+        ``game``, the columns of ``objection_rows`` and, with an anchor, ``verdict``. A prompt that
+        leaves no room in the model's context is cut and gets an empty reply: one token, kept out of
+        the loss by ``env_mask``.
         Raises ``ConfigError`` for a prompt of no row and for settings that demur cannot play by.
         """
         _check(trainer)
@@ -106,11 +109,13 @@ class ObjectionRollout:
         # torch's generator, as in TRL's own generation: each process has its own, checkpoints
         # keep it, and a resumed run goes on from there.
         seed = int(torch.randint(2**31, ()).item())
-        sampling = Sampling(trainer.temperature, trainer.max_completion_length, seed)
+        gaps = isinstance(self.anchor, OwnConfidence)
+        sampling = Sampling(trainer.temperature, trainer.max_completion_length, seed, gaps=gaps)
         with _borrowed(trainer) as model:
-            groups = objection.play(self._policy(model, trainer), draws, 1, sampling)
+            policy = self._policy(model, trainer)
+            groups = objection.play(policy, draws, 1, sampling)
         episodes = [group.episodes[0] for group in groups]
-        return self._told(episodes, _tokenizer(trainer).eos_token_id)
+        return self._told(episodes, policy)
 
     def _draw(self, prompt: object) -> Draw:
         found = self._draws.get(_key(prompt))
@@ -121,7 +126,7 @@ class ObjectionRollout:
             )
         return found
 
-    def _policy(self, model: PreTrainedModel, trainer: Any) -> Policy:
+    def _policy(self, model: PreTrainedModel, trainer: Any) -> LocalPolicy:
         """A policy of this call alone: what one remembers of a prompt is of weights now gone."""
         model.eval()
         if self._tree is None:
@@ -133,13 +138,16 @@ class ObjectionRollout:
         )
         return LocalPolicy(model, _tokenizer(trainer), shared_prefix=self._tree, engine=engine)
 
-    def _told(self, episodes: Sequence[Episode], filler: int) -> dict[str, list[Any]]:
+    def _told(self, episodes: Sequence[Episode], policy: LocalPolicy) -> dict[str, list[Any]]:
         said: list[Completion] = [episode.turns[-1].completion for episode in episodes]
+        filler, room = policy.tokenizer.eos_token_id, policy.context - 1
         told: dict[str, list[Any]] = {
-            "prompt_ids": [list(c.prompt_ids) for c in said],
+            # What is longer than the model can read has no reply, and is kept out of the loss.
+            "prompt_ids": [list(c.prompt_ids[-room:]) for c in said],
             "completion_ids": [list(c.token_ids) or [filler] for c in said],
             "logprobs": [list(c.logprobs) or [0.0] for c in said],
             "reply_text": [c.text for c in said],
+            "game": [OBJECTION] * len(said),
         }
         if not all(c.token_ids for c in said):
             told["env_mask"] = [[1] * len(c.token_ids) or [0] for c in said]
@@ -159,6 +167,7 @@ def _borrowed(trainer: Any) -> Iterator[PreTrainedModel]:
         gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
         gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
     ) as whole:
+        whole = getattr(whole, "_orig_mod", whole)  # of torch.compile
         model = whole if isinstance(whole, PreTrainedModel) else _under_adapter(whole)
         training = [(module, module.training) for module in whole.modules()]
         attention = model.config._attn_implementation
@@ -192,6 +201,11 @@ def _under_adapter(whole: Any) -> PreTrainedModel:
 
 def _check(trainer: Any) -> None:
     args = trainer.args
+    if is_deepspeed_zero3_enabled() and not args.ds3_gather_for_generation:
+        raise ConfigError(
+            "the rollout needs the whole model on each process: leave ds3_gather_for_generation "
+            "on, or leave the rollout out of GRPOTrainer"
+        )
     changed = [name for name, plain in PLAIN.items() if getattr(args, name) not in (plain, None)]
     changed += [name for name in UNREAD if getattr(args, name)]
     if changed:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,9 +75,13 @@ class Connection:
                 base_url=self.url, api_key=os.environ.get(KEY) or NO_KEY
             )
             found = self.service.get_server_capabilities()
+        except self.tinker.NotFoundError:
+            self._strangers("it lacks what a client asks for first")
         except Exception as error:
             self.explain(error)
-        self.models: list[str] = [each.model_name for each in found.supported_models]
+        named = [each.model_name for each in found.supported_models]
+        self.models: list[str] = [name for name in named if name]
+        self.skyrl = self._is_skyrl()
 
     def _check(self) -> None:
         try:
@@ -105,17 +110,28 @@ class Connection:
             f"{', '.join(self.models) or 'none'}"
         )
 
-    def sums_tokens(self) -> bool:
-        """Whether it adds up a reply's tokens, as the protocol has it, or takes their mean.
-
-        SkyRL's JAX backend, which is known by the title of its server, divides by the length of
-        the sequence.
-        """
+    def _is_skyrl(self) -> bool:
+        """Whether it is SkyRL's server, whatever its backend; it is known by its title."""
         try:
             told = httpx.get(f"{self.url}/", timeout=POLL).json()
         except (httpx.HTTPError, ValueError):
-            return True
-        return not (isinstance(told, dict) and told.get("name") == "Tinker API Mock")
+            return False
+        return isinstance(told, dict) and told.get("name") == "Tinker API Mock"
+
+    def release(self, adapter: str) -> None:
+        """Give an adapter's place back, where places are few: SkyRL has so many and no more.
+
+        It is no matter where that fails: the engine does it itself once the session has been silent
+        for some minutes.
+        """
+        if self.skyrl:
+            with suppress(httpx.HTTPError):
+                httpx.post(
+                    f"{self.url}/api/v1/unload_model",
+                    json={"model_id": adapter},
+                    headers={"X-API-Key": os.environ.get(KEY) or NO_KEY},
+                    timeout=POLL,
+                )
 
     def wait(self, future: Any) -> Any:
         """The result of a request, however long it takes while the engine is there."""
@@ -142,15 +158,20 @@ class Connection:
 
     def _answers(self) -> bool:
         try:
-            httpx.get(f"{self.url}/api/v1/healthz", timeout=POLL)
-        except httpx.HTTPError:
+            return httpx.get(f"{self.url}/api/v1/healthz", timeout=POLL).status_code < 500
+        except httpx.HTTPError:  # as good as the error of a proxy before it
             return False
-        return True
 
     def _gone(self) -> NoReturn:
         raise EndpointError(
             f"the engine at {self.url} has gone away; start it again and go on with --resume from "
             "the last checkpoint"
+        ) from None
+
+    def _strangers(self, said: str) -> NoReturn:
+        raise EndpointError(
+            f"the engine at {self.url} and the client tinker {self.tinker.__version__} do not "
+            f"understand each other ({said}); known to work together: {TOGETHER}"
         ) from None
 
     def explain(self, error: Exception) -> NoReturn:
@@ -175,7 +196,8 @@ class Connection:
         if "Maximum number of LoRA adapters" in said:
             raise EngineError(
                 f"the engine at {self.url} has no room for another adapter, and every snapshot of "
-                "the policy takes one; start it with more (max_lora_adapters)"
+                "the policy takes one; start it with more (max_lora_adapters), or wait some "
+                "minutes until it has given up those of runs that were killed"
             ) from None
         if isinstance(error, client.NotFoundError) or "not found" in said.lower():
             raise EndpointError(
@@ -184,10 +206,7 @@ class Connection:
             ) from None
         strange = client.APIResponseValidationError | client.UnprocessableEntityError
         if isinstance(error, strange) or "validation error" in said:
-            raise EndpointError(
-                f"the engine at {self.url} and the client tinker {client.__version__} do not "
-                f"understand each other ({said[:200]}); known to work together: {TOGETHER}"
-            ) from None
+            self._strangers(said[:200])
         raise EngineError(
             f"the engine at {self.url} could not do it: {said[:300]}; look at its own log"
         ) from None

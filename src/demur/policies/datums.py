@@ -12,6 +12,10 @@ the mean over all their positions. How ``PolicyGradient`` weighs samples against
 into the advantages. What would scale a whole step alike is left out, as Adam divides by it; it
 comes back in ``Fed.whole``, by which a limit on the gradient's norm has to be multiplied.
 
+Texts that were given, not drawn, cost ``cross_entropy``. Where means are taken that loss is divided
+by the sum of its own weights, which no weight outlives; there a text is sent as ``cispo`` with its
+ratio clipped to 1 from both sides, which is -A lp whatever rho is.
+
 An engine has no loss that is an expectation over confidence levels. The expected score
 
     d/dtheta sum_k pi(k) l_k  =  E_k~pi [ (l_k - b) d/dtheta log pi(k) ]
@@ -36,6 +40,7 @@ from demur.schema import ExpectedScore, Sample, Stats
 
 Name = Literal["importance_sampling", "ppo", "cispo", "cross_entropy"]
 GIVEN: Name = "cross_entropy"
+FIXED = {"clip_low_threshold": 1.0, "clip_high_threshold": 1.0}
 NO_LEVEL = 1.0
 """What a token that states no level costs: as much as the worst of levels, by Brier."""
 
@@ -84,7 +89,7 @@ class Request:
     """Datums for one loss with its settings.
 
     ``samples`` are those that the datums are of, in their order, where there is one for each, and
-    ``shares`` how their token sums weigh against each other.
+    ``shares`` how their token sums weigh against each other. ``given`` texts were not drawn.
     """
 
     loss: Name
@@ -92,6 +97,14 @@ class Request:
     config: dict[str, float]
     samples: tuple[Sample, ...] = ()
     shares: tuple[float, ...] = ()
+    given: bool = False
+
+
+def texts(rows: Sequence[tuple[Sample, Datum, float]], sums: bool) -> Request:
+    """A request of given texts, each with its datum and share."""
+    samples, datums, shares = zip(*rows, strict=True)
+    loss: Name = GIVEN if sums else "cispo"
+    return Request(loss, datums, {} if sums else FIXED, samples, shares, given=True)
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ class Fed:
     """What some samples of a step send, and the scale that was left out.
 
     Over all that a step sends, the gradient is the engine's divided by the sum of ``whole``, times
-    (where the engine takes means) the sum of ``count``.
+    (where the engine takes means) the sum of ``count``, the number of datums.
     """
 
     requests: tuple[Request, ...]
@@ -110,7 +123,7 @@ class Fed:
 def feed_gradient(samples: Sequence[Sample], loss: PolicyGradient, name: Name, sums: bool) -> Fed:
     """What policy gradient sends for some samples of a step.
 
-    Samples without behaviour log-probabilities are given texts: they are sent as cross-entropy.
+    Samples without behaviour log-probabilities are given texts.
     """
     if not samples:
         return Fed((), 0.0, 0)
@@ -128,24 +141,19 @@ def feed_gradient(samples: Sequence[Sample], loss: PolicyGradient, name: Name, s
             term = sample.expected_score
             cost = _cost(term, sample.completion_ids[term.position])
             credit[term.position] += term.weight * (baseline - cost) * tokens[loss.normalise]
-        kept = given if not sample.logprobs else drawn
-        kept.append((sample, datum(sample, credit, factor, sums or kept is given), factor))
+        kept = drawn if sample.logprobs else given
+        kept.append((sample, datum(sample, credit, factor, sums), factor))
     clip = {"clip_low_threshold": 1.0 - loss.clip, "clip_high_threshold": 1.0 + loss.clip}
-    config = clip if name in ("ppo", "cispo") else {}
-    requests = tuple(
-        Request(
-            kind,
-            tuple(made for _, made, _ in rows),
-            settings,
-            tuple(sample for sample, _, _ in rows),
-            tuple(factor for _, _, factor in rows),
-        )
-        for kind, rows, settings in ((name, drawn, config), (GIVEN, given, {}))
-        if rows
-    )
+    requests = []
+    if drawn:
+        config = clip if name in ("ppo", "cispo") else {}
+        played, datums, shares = zip(*drawn, strict=True)
+        requests.append(Request(name, datums, config, played, shares))
+    if given:
+        requests.append(texts(given, sums))
     count = len(samples)
     whole = {"grpo": count, "dr_grpo": count * loss.constant_length, "bnpo": mean * count}
-    return Fed(requests, float(whole[loss.normalise]), count)
+    return Fed(tuple(requests), float(whole[loss.normalise]), count)
 
 
 def _cost(term: ExpectedScore, token: int) -> float:
@@ -188,21 +196,18 @@ class Draw:
 def feed_supervised(samples: Sequence[Sample], draws: Sequence[Draw], sums: bool) -> Fed:
     """What cross-entropy on demonstrations sends, and their expected scores as drawn levels.
 
-    An engine that takes means weighs every demonstration alike, however long: it divides by the
-    sum of a sequence's weights.
+    Tokens are averaged over their weights, scores over samples; the levels' credits are at the
+    scale of the tokens.
     """
     if not samples:
         return Fed((), 0.0, 0)
-    count = len(samples)
     weight = sum(sum(s.advantages) for s in samples)
-    rows = tuple(datum(s, s.advantages, 1.0, True) for s in samples)
-    exchange = weight / count if sums else 1.0
+    requests = [texts([(s, datum(s, s.advantages, 1.0, sums), 1.0) for s in samples], sums)]
+    exchange = weight / len(samples)
     levels = tuple(row for draw in draws for row in _levels(draw, exchange, sums))
-    shares = tuple(1.0 if sums else 1.0 / max(sum(s.advantages), 1e-12) for s in samples)
-    requests = [Request(GIVEN, rows, {}, tuple(samples), shares)]
     if levels:
         requests.append(Request("importance_sampling", levels, {}))
-    return Fed(tuple(requests), weight if sums else float(count), count)
+    return Fed(tuple(requests), weight, len(samples) + len(levels))
 
 
 def _levels(draw: Draw, exchange: float, sums: bool) -> list[Datum]:
@@ -242,7 +247,7 @@ def figures(answered: Sequence[tuple[Request, Any]], whole: float) -> Stats:
         share = np.repeat(request.shares, lengths)
         tokens += len(new)
         surprise -= float(new.sum())
-        if request.loss == GIVEN:
+        if request.given:
             cost -= float((share * credit * new).sum())
             continue
         sent = zip(request.datums, lengths, strict=True)

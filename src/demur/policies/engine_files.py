@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
+import tempfile
+import time
+import zlib
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from demur.engine import adapter
@@ -18,6 +22,20 @@ from demur.policies.connection import Connection
 
 STATE = "engine.json"
 ARCHIVE_SECONDS = 600.0
+TRIES, BLOCK = 3, 1 << 20
+LARGEST = 1 << 35
+"""Bytes of an adapter: more is no adapter, whatever says so."""
+BROKEN = (
+    httpx.HTTPError,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    SafetensorError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""What an archive that is cut off, or is something else, raises."""
 
 
 def words(model: str) -> tuple[Any, GenerationConfig | None, int | None]:
@@ -49,20 +67,26 @@ def home(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def members(archive: bytes, wanted: Sequence[str]) -> dict[str, bytes]:
-    """Files of a tar archive by their names; links and everything else are left alone."""
-    held: dict[str, bytes] = {}
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
+def unpack(archive: IO[bytes], wanted: Sequence[str], folder: Path) -> None:
+    """Put files of a tar archive into a folder by their names; links and all else are left alone.
+
+    Raises ``KeyError`` for a file that is not in it.
+    """
+    missing = set(wanted)
+    with tarfile.open(fileobj=archive) as tar:
         for member in tar:
             name = Path(member.name).name
-            if member.isfile() and name in wanted:
-                content = tar.extractfile(member)
-                assert content is not None
-                held[name] = content.read()
-    for name in wanted:
-        if name not in held:
-            raise KeyError(name)
-    return held
+            if not member.isfile() or name not in wanted:
+                continue
+            if member.size > LARGEST:
+                raise ValueError(f"{name} has {member.size} bytes")
+            content = tar.extractfile(member)
+            assert content is not None
+            with (folder / name).open("wb") as file:
+                shutil.copyfileobj(content, file)
+            missing.discard(name)
+    if missing:
+        raise KeyError(*sorted(missing))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -85,20 +109,35 @@ def write_facts(folder: Path, **facts: object) -> None:
 
 
 def fetch_adapter(link: Connection, weights: str, model: str, folder: Path) -> None:
-    """Take an adapter out of the engine's archive: two files by name, nothing else."""
+    """Take an adapter out of the engine's archive: two files by name, nothing else.
+
+    What fails on the way is tried again; raises ``EngineError``.
+    """
     run, _, checkpoint = weights.removeprefix("tinker://").partition("/")
-    try:
-        rest = link.service.create_rest_client()
-        where = link.wait(rest.get_checkpoint_archive_url(run, checkpoint)).url
-        answer = httpx.get(where, timeout=ARCHIVE_SECONDS, follow_redirects=True)
+    rest = link.service.create_rest_client()
+    for tries in range(TRIES):
+        if tries:
+            time.sleep(2.0**tries)
+        try:
+            _fetch(link.wait(rest.get_checkpoint_archive_url(run, checkpoint)).url, folder)
+            settings = json.loads((folder / adapter.CONFIG).read_bytes())
+            rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
+            return adapter.adopt(folder, rank, alpha, home(model))
+        except BROKEN as error:
+            said = type(error).__name__
+    raise EngineError(
+        f"the adapter could not be fetched from the engine at {link.url} ({said}); look at its own "
+        "log, and go on with --resume"
+    )
+
+
+def _fetch(url: str, folder: Path) -> None:
+    with (
+        tempfile.TemporaryFile() as archive,
+        httpx.stream("GET", url, timeout=ARCHIVE_SECONDS, follow_redirects=True) as answer,
+    ):
         answer.raise_for_status()
-        held = members(answer.content, (adapter.CONFIG, adapter.WEIGHTS))
-        settings = json.loads(held[adapter.CONFIG])
-        rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
-    except (httpx.HTTPError, tarfile.TarError, KeyError, ValueError) as error:
-        raise EngineError(
-            f"the adapter could not be fetched from the engine at {link.url} "
-            f"({type(error).__name__}); look at its own log, and go on with --resume"
-        ) from error
-    (folder / adapter.WEIGHTS).write_bytes(held[adapter.WEIGHTS])
-    adapter.adopt(folder, rank, alpha, home(model))
+        for block in answer.iter_bytes(BLOCK):
+            archive.write(block)
+        archive.seek(0)
+        unpack(archive, (adapter.CONFIG, adapter.WEIGHTS), folder)

@@ -105,6 +105,12 @@ class LocalPolicy(Tokens):
             raise ModelFolderError(
                 f"the weights in {path} lack {absent}; copy the folder again whole"
             )
+        if digest and loading["unexpected_keys"]:
+            beyond = sorted(loading["unexpected_keys"])[0]
+            raise ModelFolderError(
+                f"the adapter in {path} was made for another model than the one in {base}, which "
+                f"has no {beyond}; set base_model_name_or_path in its {adapter.CONFIG}"
+            )
         if tokenizer.eos_token_id is None:
             raise ModelFolderError(
                 f"the tokenizer in {path} has no end-of-sequence token; set eos_token in its "
@@ -295,10 +301,7 @@ class LocalPolicy(Tokens):
         if self.post_id is not None:
             return
         if adapter.adapted(self.model):
-            raise ConfigError(
-                f"an adapter cannot hold the new token {POST_COMPLETION}: train post-completion "
-                "without lora, or start from a model that has the token"
-            )
+            raise ConfigError(adapter.NO_TOKEN)
         self._add_token(POST_COMPLETION)
         rows = self.model.get_input_embeddings().num_embeddings  # often more than there are tokens
         if len(self.tokenizer) > rows:

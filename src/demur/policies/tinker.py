@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -82,12 +83,14 @@ class TinkerPolicy(Tokens):
         self.engine = engine
         self.version, self.taken, self.rank = 0, 0, RANK
         reduction = self.remote.reduction
-        self.sums = connection.sums_tokens() if reduction == "auto" else reduction == "sum"
+        self.sums = not connection.skyrl if reduction == "auto" else reduction == "sum"
         self._types = connection.tinker.types
         self._frozen, self._warned = False, False
         self._adapter: Any = None
         self._begin = ""  # the engine's checkpoint that the adapter begins as
+        self._release: Any = None  # gives its place at the engine back, once
         self._sampler: Future[Any] | None = None
+        self._spoke = False  # since the last update
         self._schedule: Schedule | None = None
         self._max_norm = 0.0
         self._fed: list[Fed] = []
@@ -124,7 +127,7 @@ class TinkerPolicy(Tokens):
     def _draw(
         self, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling
     ) -> list[list[Drawn]]:
-        sampler = self._voice()
+        sampler, self._spoke = self._voice(), True
         rng = np.random.default_rng([sampling.seed, self.version])
         futures = []
         for prompt, seed in zip(prompts, rng.integers(2**30, size=len(prompts)), strict=True):
@@ -181,9 +184,11 @@ class TinkerPolicy(Tokens):
                 rank=self.rank,
                 seed=self.seed,
             )
-            self._adapter = link.wait(made)
+            adapter = link.wait(made)
+            self._release = weakref.finalize(self, link.release, adapter.model_id)
             if self._begin:
-                link.wait(self._adapter.load_state_with_optimizer(self._begin))
+                link.wait(adapter.load_state_with_optimizer(self._begin))
+            self._adapter = adapter
         return self._adapter
 
     # -- learning ---------------------------------------------------------------------------------
@@ -224,6 +229,10 @@ class TinkerPolicy(Tokens):
         fed = self._in_words(samples, loss)
         trained = self._trained()
         for request in fed.requests:
+            if self.connection.skyrl and self.sums and self._answers:
+                earlier, answer = self._answers[-1]
+                if earlier.loss != request.loss:  # its backends that add up compute one at a time
+                    self.connection.wait(answer)
             data = [d.sent(self._types, request.loss) for d in request.datums]
             answer = trained.forward_backward(data, request.loss, request.config or None)
             self._answers.append((request, answer))
@@ -294,7 +303,10 @@ class TinkerPolicy(Tokens):
                 grad_clip_norm=self._max_norm * unit,
             )
         )
-        self._sampler = apart(trained.save_weights_and_get_sampling_client)
+        self._sampler = None
+        if self._spoke:  # it will again, and should not have to wait then
+            self._sampler = apart(trained.save_weights_and_get_sampling_client)
+        self._spoke = False
         answered = [(request, self.connection.wait(answer)) for request, answer in answers]
         stats = figures(answered, whole)
         metrics = self.connection.wait(stepped).metrics or {}
@@ -363,10 +375,16 @@ class TinkerPolicy(Tokens):
         )
 
     def load(self, folder: str | Path) -> None:
-        """Begin again as a checkpoint that was saved on this engine."""
+        """Begin again as a checkpoint that was saved on this engine.
+
+        Raises ``EndpointError`` at once where the engine does not have it.
+        """
         facts = read_facts(Path(folder))
         self.rank, self.version = int(facts["rank"]), int(facts["version"])
+        if self._release is not None:
+            self._release()
         self._begin, self._adapter, self._sampler = str(facts["state"]), None, None
+        self._trained()
 
     def load_optimiser(self, folder: str | Path) -> None:
         """Go on with the schedule; the moments came with the weights."""
