@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from demur import runlog
-from demur.errors import RunFolderError
+from demur.errors import EndpointError, RunFolderError
 from demur.runlog import RunFolder, atomic_write, read_metrics
 
 CONFIG = {
@@ -161,6 +161,17 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run.checkpoint(6, fails)
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step-5"]
+
+
+def test_what_a_writer_says_of_an_engine_is_left_as_it_is(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", {})
+
+    def gone(folder: Path) -> None:
+        raise EndpointError("the engine has gone away; go on with --resume")
+
+    with pytest.raises(EndpointError, match=r"^the engine has gone away; go on with --resume$"):
+        run.checkpoint(1, gone)
+    assert run.checkpoints() == []
 
 
 def test_rewind_cuts_what_will_be_done_again(tmp_path: Path) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from demur.config import load_recipe
+from demur.errors import RunFolderError
 from demur.policies.local import LocalPolicy
+from demur.pool import task_pool
 from demur.runlog import RunFolder
-from demur.stages import heap_at_rest
+from demur.schema import Completion
+from demur.stages import PRIVATE, heap_at_rest, private_states
 from demur.train import train
 
 
@@ -35,3 +40,30 @@ def test_the_collector_gets_it_back_after_an_error_and_not_from_somebody_elses_f
         with heap_at_rest():
             pass
         assert gc.get_freeze_count() > 0
+
+
+class Asked(LocalPolicy):
+    """A model that counts how often it is asked."""
+
+    asked = 0
+
+    def reply(self, *given: Any) -> list[list[Completion]]:
+        self.asked += 1
+        return super().reply(*given)
+
+
+def test_what_it_thought_before_is_asked_once_and_kept(tmp_path: Path, random_model: Path) -> None:
+    recipe = load_recipe("private_majority", ["tasks.pool=12", "tasks.private_samples=3"])
+    tasks = task_pool(recipe.tasks, np.random.default_rng(0))
+    run = RunFolder(tmp_path / "run", {"seed": 0})
+    policy = Asked.from_folder(random_model)
+    assert isinstance(policy, Asked)
+    first = private_states(recipe, policy, tasks, run, 5)
+    assert policy.asked == 1 and list(first) == [task.id for task in tasks]
+    assert all(len(state.answers) == 3 for state in first.values())
+    assert private_states(recipe, policy, tasks, run, 5) == first and policy.asked == 1
+    other = RunFolder(tmp_path / "other", {"seed": 0})
+    assert private_states(load_recipe("rlvr"), policy, tasks, other, 5) == {}
+    assert policy.asked == 1 and not (tmp_path / "other" / PRIVATE).exists()
+    with pytest.raises(RunFolderError, match="begun with other tasks than there are now; put the"):
+        private_states(recipe, policy, tasks[1:], run, 5)
