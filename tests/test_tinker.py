@@ -93,6 +93,8 @@ def test_what_was_not_drawn_weighs_as_much_as_it_is_told(weight: float, sums: bo
     per_token = one.credit[-1] / divided[0], other.credit[-1] / divided[1]
     assert per_token == pytest.approx((1.0, weight))
     assert other.credit.tolist()[0] == 0.0 and not other.logprobs.any()
+    found = figures([(given, Output([9.0, -1.0, -2.0]))], 2.0)
+    assert found["loss"] == pytest.approx(-weight), "as of a ratio of 1, which a local policy has"
 
 
 @pytest.mark.parametrize("sums", [True, False])

@@ -89,7 +89,8 @@ class Request:
     """Datums for one loss with its settings.
 
     ``samples`` are those that the datums are of, in their order, where there is one for each, and
-    ``shares`` how their token sums weigh against each other. ``given`` texts were not drawn.
+    ``shares`` how their token sums weigh against each other. ``given`` texts were not drawn: beside
+    drawn ones their loss is that of a ratio of 1, alone (``supervised``) that of log-probabilities.
     """
 
     loss: Name
@@ -98,13 +99,16 @@ class Request:
     samples: tuple[Sample, ...] = ()
     shares: tuple[float, ...] = ()
     given: bool = False
+    supervised: bool = False
 
 
-def texts(rows: Sequence[tuple[Sample, Datum, float]], sums: bool) -> Request:
+def texts(
+    rows: Sequence[tuple[Sample, Datum, float]], sums: bool, supervised: bool = False
+) -> Request:
     """A request of given texts, each with its datum and share."""
     samples, datums, shares = zip(*rows, strict=True)
     loss: Name = GIVEN if sums else "cispo"
-    return Request(loss, datums, {} if sums else FIXED, samples, shares, given=True)
+    return Request(loss, datums, {} if sums else FIXED, samples, shares, True, supervised)
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,8 @@ def feed_supervised(samples: Sequence[Sample], draws: Sequence[Draw], sums: bool
     if not samples:
         return Fed((), 0.0, 0)
     weight = sum(sum(s.advantages) for s in samples)
-    requests = [texts([(s, datum(s, s.advantages, 1.0, sums), 1.0) for s in samples], sums)]
+    rows = [(s, datum(s, s.advantages, 1.0, sums), 1.0) for s in samples]
+    requests = [texts(rows, sums, supervised=True)]
     exchange = weight / len(samples)
     levels = tuple(row for draw in draws for row in _levels(draw, exchange, sums))
     if levels:
@@ -248,7 +253,7 @@ def figures(answered: Sequence[tuple[Request, Any]], whole: float) -> Stats:
         tokens += len(new)
         surprise -= float(new.sum())
         if request.given:
-            cost -= float((share * credit * new).sum())
+            cost -= float((share * credit * (new if request.supervised else 1.0)).sum())
             continue
         sent = zip(request.datums, lengths, strict=True)
         old = _joined([each.logprobs[-length:] for each, length in sent])
