@@ -133,6 +133,21 @@ def test_only_the_adapter_learns_and_it_starts_as_nothing(base: Path) -> None:
     assert 0 < count < 0.6 * sum(p.numel() for p in plain.model.parameters())
 
 
+def test_an_adapter_begins_as_its_seed_says(base: Path) -> None:
+    def first(seed: int) -> torch.Tensor:
+        policy = LocalPolicy.from_folder(base)
+        torch.rand(seed + 1)  # whatever was drawn before
+        before = torch.random.get_rng_state()
+        policy.adapt(4, 8.0, seed=seed)
+        assert torch.equal(torch.random.get_rng_state(), before), "and nothing else is moved by it"
+        weights = adapter.adapter_weights(policy.model)
+        return torch.cat([w.detach().flatten() for n, w in weights.items() if "lora_A" in n])
+
+    one = first(3)
+    torch.rand(7)
+    assert torch.equal(first(3), one) and not torch.equal(first(4), one)
+
+
 def test_the_reference_is_the_base_or_the_adapter_of_then(base: Path) -> None:
     """Equal to a deep copy, without one."""
     policy = LocalPolicy.from_folder(base)

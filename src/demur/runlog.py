@@ -2,6 +2,7 @@
 
     config.toml    the resolved settings      episodes/step-000010.parquet
     metrics.jsonl  one line a step            checkpoints/step-10/  (complete.json last)
+    private.parquet, offline-0.parquet        what was said before a stage began
 
 A file is replaced whole or not at all: it is written beside its place, synced, then renamed. A
 checkpoint is a folder that is renamed into place once its marker ``complete.json`` stands in it. A

@@ -314,7 +314,9 @@ class Trainable(Policy, Protocol):
     waves: int
     engine: Any
 
-    def adapt(self, rank: int, alpha: float | None = None, targets: Sequence[str] = ()) -> None:
+    def adapt(
+        self, rank: int, alpha: float | None = None, targets: Sequence[str] = (), seed: int = 0
+    ) -> None:
         """Learn a LoRA adapter of this rank from now on, and nothing else."""
         ...
 

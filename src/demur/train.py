@@ -71,7 +71,7 @@ def train(
     check_judges(recipe)
     if recipe.lora is not None:
         low = recipe.lora
-        policy.adapt(low.rank, low.alpha, low.targets)
+        policy.adapt(low.rank, low.alpha, low.targets, seed)
     if recipe.assesses:
         policy.learn_post_completion()
     tasks = task_pool(recipe.tasks, np.random.default_rng([seed, 0]))

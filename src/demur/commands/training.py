@@ -285,7 +285,7 @@ def _policy(
     name = str(model_folder(model)) if model == "seed" else model
     engine = recipe.engine.on(device)
     policy = TinkerPolicy(link, name, seed=seed, remote=recipe.remote, engine=engine)
-    policy.adapt(recipe.lora.rank if recipe.lora else policy.rank)
+    policy.adapt(recipe.lora.rank if recipe.lora else policy.rank, seed=seed)
     if not quiet:
         console.err.print(
             f"An adapter of rank {policy.rank} on {policy.model} is trained at {link.url}; the "

@@ -32,11 +32,14 @@ NO_TOKEN = (
 )
 
 
-def attach(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
+def attach(
+    model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[str] = (), seed: int = 0
+) -> None:
     """Put a fresh adapter on a model and freeze all the rest; it changes nothing yet.
 
-    ``targets`` are names of linear modules; without any, every linear layer but the output's.
-    Raises ``ConfigError`` where peft is missing or a target is.
+    ``targets`` are names of linear modules; without any, every linear layer but the output's. One
+    of an adapter's two matrices is 0, the other is drawn by ``seed``. Raises ``ConfigError`` where
+    peft is missing or a target is.
     """
     try:
         from peft import LoraConfig
@@ -62,7 +65,9 @@ def attach(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[st
             f"lora.targets {', '.join(unknown)} are no linear layers of this model; it has "
             f"{', '.join(sorted(linear))}"
         )
-    model.add_adapter(settings)
+    with torch.random.fork_rng():  # peft draws from torch's own generator
+        torch.manual_seed(seed)
+        model.add_adapter(settings)
     free_adapter(model)
 
 

@@ -205,11 +205,13 @@ class LocalPolicy(Tokens):
 
     # -- learning ---------------------------------------------------------------------------------
 
-    def adapt(self, rank: int, alpha: float | None = None, targets: Sequence[str] = ()) -> None:
+    def adapt(
+        self, rank: int, alpha: float | None = None, targets: Sequence[str] = (), seed: int = 0
+    ) -> None:
         """Learn a LoRA adapter from now on, and nothing else; see ``demur.engine.adapter``.
 
-        ``alpha`` is twice the rank if left out. Raises ``ConfigError``, and ``ModelFolderError``
-        for a model that came from no folder.
+        ``alpha`` is twice the rank if left out; ``seed`` is of its first weights. Raises
+        ``ConfigError``, and ``ModelFolderError`` for a model that came from no folder.
         """
         if adapter.adapted(self.model):
             raise ConfigError(
@@ -218,7 +220,7 @@ class LocalPolicy(Tokens):
         home = Path(self.model.name_or_path)
         if not self.model.name_or_path or not home.is_dir():
             raise ModelFolderError("an adapter needs a base in a folder, to be worn on again")
-        adapter.attach(self.model, rank, alpha or 2 * rank, targets)
+        adapter.attach(self.model, rank, alpha or 2 * rank, targets, seed)
         self.base = adapter.weights_digest(home)
 
     def optimise(

@@ -193,14 +193,16 @@ class TinkerPolicy(Tokens):
 
     # -- learning ---------------------------------------------------------------------------------
 
-    def adapt(self, rank: int, alpha: float | None = None, targets: Sequence[str] = ()) -> None:
+    def adapt(
+        self, rank: int, alpha: float | None = None, targets: Sequence[str] = (), seed: int = 0
+    ) -> None:
         """Choose the adapter's rank; an engine chooses its scale and its layers itself."""
         if targets or alpha not in (None, ALPHA):
             raise ConfigError(
                 f"an engine chooses an adapter's layers itself and scales it by {ALPHA} over its "
                 "rank: leave lora.targets and lora.alpha out, or train with --policy local"
             )
-        self.rank = rank
+        self.rank, self.seed = rank, seed
 
     def optimise(
         self, learning_rate: float, *, warmup: int = 0, decay: int = 0, max_grad_norm: float = 1.0
