@@ -201,6 +201,30 @@ def test_a_run_is_in_the_tracker_as_it_is_in_its_log(
         assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file
 
 
+ADDRESS = "http://user:key@intranet:8000/v1"
+CONFIG = f"""
+import sys
+from pathlib import Path
+from demur.runlog import RunFolder
+from demur.trackers import tracked
+judge = {{"anchor": "judge", "anchor_options": {{"model": "wise", "endpoint": "{ADDRESS}"}}}}
+settings = {{"endpoint": "{ADDRESS}", "recipe": {{"stages": [judge]}}}}
+run = RunFolder(Path(sys.argv[1]), settings)
+with tracked(run, [sys.argv[2]], "t"):
+    run.log({{"step": 1, "reward": 0.5}})
+"""
+
+
+def test_addresses_of_servers_stay_at_home(
+    tracker: str, tmp_path: Path, offline: dict[str, str]
+) -> None:
+    assert python(CONFIG, tmp_path / "run", tracker, offline) == 0
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "config.toml"]
+    held = {file: file.read_bytes() for file in files}
+    assert any(b"wise" in content for content in held.values()), "the settings are told"
+    assert not [file for file, content in held.items() if b"intranet" in content]
+
+
 LOG = """
 import os, sys
 from pathlib import Path

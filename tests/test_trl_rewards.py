@@ -19,7 +19,6 @@ from demur.errors import ConfigError, UnknownName
 from demur.games.propose import Propose
 from demur.games.rounds import draw_json, draw_of
 from demur.integrations.trl import NoAssessmentWarning, reward_func, reward_funcs, text_of
-from demur.integrations.trl_rollout import _borrowed
 from demur.policies.local import LocalPolicy
 from demur.reply import POST_COMPLETION, parse, render, render_assessment
 from demur.rewards import OUTCOME_REWARDS, REWARDS, make_parts
@@ -29,6 +28,8 @@ from demur.world.questions import recognise
 from demur.world.seed import SEED_FOLDER
 
 pytest.importorskip("trl", reason="needs the extra: pip install 'demur[trl]'")
+
+from demur.integrations.trl_rollout import _borrowed
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's own, in any run
 

@@ -27,6 +27,7 @@ from demur.world.seed import SEED_FOLDER
 trl = pytest.importorskip("trl", reason="needs the extra: pip install 'demur[trl]'")
 datasets = pytest.importorskip("datasets", reason="needs the extra: pip install 'demur[trl]'")
 
+from demur.integrations import trl_rollout  # noqa: E402
 from demur.integrations.trl_rollout import ObjectionRollout, objection_rows  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's and peft's own, in any run
@@ -209,6 +210,7 @@ def test_a_prompt_without_room_gets_an_empty_reply_that_nothing_is_learned_from(
         mask = played[0]["env_mask"][i]
         assert mask == ([0] if cut else [1] * len(columns["completion_ids"][i]))
         assert (columns["reply_text"][i] == "") == cut
+        assert len(played[0]["prompt_ids"][i]) < 1024, "no longer than the seed model reads"
     for f in functions:
         assert [v for v, cut in zip(f(**columns), long, strict=True) if cut] == [0.0] * 4
     assert trainer.state.log_history[0]["completions/min_length"] == 0.0, "not a token counts"
@@ -229,12 +231,17 @@ def test_rows_of_the_game_hold_all_of_an_exchange() -> None:
                for row in rows)  # fmt: skip
 
 
-def test_a_game_that_cannot_be_played_is_one_sentence(exported: Rows, tmp_path: Path) -> None:
+def test_a_game_that_cannot_be_played_is_one_sentence(
+    exported: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="need the columns prompt and exchange: export"):
         ObjectionRollout([{"prompt": "x"}])
     other = draw_json(Task("c", "?", "5", "sum", "number"), None)
     with pytest.raises(ConfigError, match=r"two rows have the prompt .* keep one of them"):
         ObjectionRollout([exported[0], exported[0] | {"exchange": other}])
+    one, same = (Task("c", "?", truth, "sum", "number") for truth in ("5", "6"))
+    with pytest.raises(ConfigError, match=r"two rows have the prompt .* keep one of them"):
+        objection_rows([(one, None), (same, None)])
     functions, _ = reward_funcs({"correctness": 1.0})
     rollout = ObjectionRollout(exported[:2])
 
@@ -252,4 +259,8 @@ def test_a_game_that_cannot_be_played_is_one_sentence(exported: Rows, tmp_path: 
     spread = trainer_of(exported[:2], tmp_path, functions, rollout_func=rollout)
     spread.is_fsdp_enabled = True
     with pytest.raises(ConfigError, match="train without FSDP, or leave the rollout out"):
+        rollout([exported[0]["prompt"]], spread)
+    monkeypatch.setattr(trl_rollout, "is_deepspeed_zero3_enabled", lambda: True)
+    spread.is_fsdp_enabled, spread.args.ds3_gather_for_generation = False, False
+    with pytest.raises(ConfigError, match="leave ds3_gather_for_generation on, or leave the"):
         rollout([exported[0]["prompt"]], spread)

@@ -57,13 +57,15 @@ def objection_rows(draws: Iterable[Draw]) -> list[Row]:
     """A dataset's rows for (task, claim or None) draws, the same dialogue once.
 
     Columns: ``prompt`` (messages), ``task_id``, ``question``, ``truth``, ``grader``, ``family``,
-    ``claim``, ``claim_right``, ``exchange``, as in an export.
+    ``claim``, ``claim_right``, ``exchange``, as in an export. Raises ``ConfigError`` for two draws
+    that make one dialogue and are not judged alike.
     """
     rows: dict[str, Row] = {}
     for task, claim in draws:
         dialogue = ask(task) if claim is None else object_to(task, claim)
         prompt = dialogue_json(dialogue)
-        rows.setdefault(prompt, {"prompt": json.loads(prompt), **_columns((task, claim))})
+        row = {"prompt": json.loads(prompt), **_columns((task, claim))}
+        _check_alike(draw_of(rows.setdefault(prompt, row)["exchange"]), (task, claim), prompt)
     return list(rows.values())
 
 
@@ -88,11 +90,7 @@ class ObjectionRollout:
                     "objection_rows"
                 )
             key, draw = _key(row["prompt"]), draw_of(row["exchange"])
-            if _facts(self._draws.setdefault(key, draw)) != _facts(draw):
-                raise ConfigError(
-                    f"two rows have the prompt {row['prompt']!r} and different truths or claims; "
-                    "keep one of them"
-                )
+            _check_alike(self._draws.setdefault(key, draw), draw, row["prompt"])
 
     def __call__(self, prompts: Sequence[object], trainer: Any) -> dict[str, list[Any]]:
         """One reply a prompt, in order; equal prompts get replies of their own.
@@ -231,6 +229,13 @@ def _key(prompt: object) -> object:
         return prompt
     messages = prompt if isinstance(prompt, Sequence) else ()
     return tuple((m["role"], json.dumps(m["content"])) for m in messages)
+
+
+def _check_alike(one: Draw, other: Draw, prompt: object) -> None:
+    if _facts(one) != _facts(other):
+        raise ConfigError(
+            f"two rows have the prompt {prompt!r} and different truths or claims; keep one of them"
+        )
 
 
 def _facts(draw: Draw) -> tuple[str | None, str, str | None]:
