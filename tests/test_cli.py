@@ -383,6 +383,7 @@ def test_a_run_leaves_a_model_a_log_and_a_report(run: Run, trained: Path) -> Non
     assert {p.name for p in trained.iterdir()} == {
         "config.toml",
         "metrics.jsonl",
+        "private.parquet",
         "checkpoints",
         "report.html",
     }
