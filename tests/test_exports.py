@@ -120,7 +120,7 @@ def test_a_card_is_of_what_was_exported(pairs: Path, tmp_path: Path) -> None:
     count = len(kept) + 1
     assert f"better, 100.0% of {count:,} with known truth are right" in card
     assert f"kept as worse, 0.0% of {count:,}" in card
-    erring = [row | {"truth": json_answer(row["rejected"])} for row in kept[:1]]
+    erring = [row | {"truth": answer_in(row["rejected"])} for row in kept[:1]]
     card = dataset_card([*kept[1:], *erring], 9, "trl-dpo", settings)
     worse = 1 / len(kept)
     assert f"kept as worse, {worse:.1%} of" in card
@@ -128,7 +128,7 @@ def test_a_card_is_of_what_was_exported(pairs: Path, tmp_path: Path) -> None:
     assert f"the truth of {len(once):,} dialogues is known" in card and "are right" not in card
 
 
-def json_answer(text: str) -> str:
+def answer_in(text: str) -> str:
     said = parse(text)
     assert isinstance(said, Reply)
     return said.answer

@@ -127,10 +127,10 @@ def used(kept: Sequence[Row], layout: str) -> list[Row]:
 
 
 def as_dataset(kept: Sequence[Row], layout: str) -> list[dict[str, Any]]:
-    """The rows of one layout."""
+    """The rows of one layout, from what is ``used`` of those kept."""
     rows: list[dict[str, Any]] = []
     judged = [name for name in _JUDGED if all(name in row for row in kept)]
-    for row in used(kept, layout):
+    for row in kept:
         prompt = json.loads(row["dialogue"])
         about = {name: row[name] for name in ("task_id", "truth", "claim", "claim_right", "side")}
         better, worse = _said(row["chosen"]), _said(row["rejected"])

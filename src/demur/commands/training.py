@@ -286,22 +286,17 @@ def _policy(
     engine = recipe.engine.on(device)
     policy = TinkerPolicy(link, name, seed=seed, remote=recipe.remote, engine=engine)
     policy.adapt(recipe.lora.rank if recipe.lora else policy.rank, seed=seed)
-    if not quiet:
-        console.err.print(
-            f"An adapter of rank {policy.rank} on {policy.model} is trained at {link.url}; the "
-            "whole model can be trained with --policy local.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+    notes = [
+        f"An adapter of rank {policy.rank} on {policy.model} is trained at {link.url}; the whole "
+        "model can be trained with --policy local."
+    ]
+    if link.skyrl and recipe.remote.reduction == "auto":
+        notes.append(
+            "SkyRL is taken for its JAX backend, which takes means over tokens; for one that adds "
+            "them up (FSDP, Megatron) add --set remote.reduction=sum."
         )
-        if link.skyrl and recipe.remote.reduction == "auto":
-            console.err.print(
-                "SkyRL is taken for its JAX backend, which takes means over tokens; for one that "
-                "adds them up (FSDP, Megatron) add --set remote.reduction=sum.",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+    for note in () if quiet else notes:
+        console.err.print(note, highlight=False, markup=False, soft_wrap=True)
     if recipe.assesses:
         policy.learn_post_completion()
     return policy

@@ -60,13 +60,12 @@ def objection_rows(draws: Iterable[Draw]) -> list[Row]:
     ``claim``, ``claim_right``, ``exchange``, as in an export. Raises ``ConfigError`` for two draws
     that make one dialogue and are not judged alike.
     """
-    rows: dict[str, Row] = {}
-    for task, claim in draws:
-        dialogue = ask(task) if claim is None else object_to(task, claim)
-        prompt = dialogue_json(dialogue)
-        row = {"prompt": json.loads(prompt), **_columns((task, claim))}
-        _check_alike(draw_of(rows.setdefault(prompt, row)["exchange"]), (task, claim), prompt)
-    return list(rows.values())
+    kept: dict[str, Draw] = {}
+    for draw in draws:
+        task, claim = draw
+        prompt = dialogue_json(ask(task) if claim is None else object_to(task, claim))
+        _check_alike(kept.setdefault(prompt, draw), draw, prompt)
+    return [{"prompt": json.loads(prompt), **_columns(draw)} for prompt, draw in kept.items()]
 
 
 class ObjectionRollout:

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from importlib import metadata
@@ -151,10 +151,6 @@ class Connection:
             unseen = began if unseen is None else unseen
             if time.monotonic() - unseen > self.patience:
                 self._gone()
-
-    def gather(self, futures: Sequence[Any]) -> list[Any]:
-        """The results of several requests, in their order."""
-        return [self.wait(future) for future in futures]
 
     def _answers(self) -> bool:
         try:
